@@ -1,0 +1,13 @@
+//! The agent's decisions, without IO, clock or runtime: desired state, observed state and a time go in, a plan
+//! and a status come out.
+//!
+//! ```text
+//! desired (API) ──┐
+//!                 ├─> machine ──> steps (plan) ──> the shell executes them
+//! observed (CRI) ─┘        └────> PodStatus ─────> the shell's status writer
+//! ```
+//!
+//! Kubernetes API types come from `k8s-openapi` (plain data); CRI messages never get here, [`observed`] has our own
+//! words for them.
+
+pub mod observed;

@@ -1,0 +1,3 @@
+//! A kubelet: runs the pods bound to its node through a CRI runtime.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! What every daemon needs: logging, health, metrics, shutdown.

@@ -1,0 +1,1 @@
+//! The proxy's decisions: services and endpoints in, ruleset and differences out.

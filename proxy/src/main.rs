@@ -1,0 +1,3 @@
+//! A kube-proxy: programs nftables for ClusterIP and NodePort services.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Black-box tests: namespaces, a real container runtime, a real control plane.
