@@ -5,7 +5,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     tonic_prost_build::configure()
         .build_server(true)
         // A registry password must not reach a log through a derived Debug.
-        .skip_debug("AuthConfig")
+        .skip_debug(["AuthConfig"])
         .compile_protos(&["proto/cri.proto"], &["proto"])?;
     Ok(())
 }
