@@ -7,6 +7,7 @@
 #[allow(
     missing_docs,
     unreachable_pub,
+    unused_qualifications,
     clippy::all,
     clippy::too_many_lines,
     clippy::large_futures,
@@ -18,3 +19,13 @@ pub mod v1 {
 
 /// The largest message accepted from a runtime, in bytes: the reference's value (16 MiB).
 pub const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
+
+impl std::fmt::Debug for v1::AuthConfig {
+    /// Names the registry and the user; a password or token never reaches a log.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AuthConfig")
+            .field("username", &self.username)
+            .field("server_address", &self.server_address)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,1 +1,15 @@
 //! The connection to the API server.
+//!
+//! [`connect`] makes a `kube::Client` from a kubeconfig file with what a node needs and kube's own transport lacks:
+//!
+//! - HTTP/2, so that all watches and requests of a program share one TCP connection ([`lanes`] opens another only
+//!   when the server's stream limit comes near);
+//! - a client certificate that is read again at each handshake, so that rotation needs no restart ([`identity`]);
+//! - dead connections are noticed within seconds (HTTP/2 PING and TCP_USER_TIMEOUT), not after the 15 minutes that
+//!   the kernel takes.
+
+mod connect;
+mod identity;
+mod lanes;
+
+pub use connect::{ConnectError, connect};

@@ -1,0 +1,51 @@
+//! Logs to stderr, as journald and `kubectl logs` expect.
+
+use tracing_subscriber::EnvFilter;
+
+/// How a line looks: `logging.format` of KubeletConfiguration and KubeProxyConfiguration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Format {
+    /// One readable line.
+    #[default]
+    Text,
+    /// One JSON object.
+    Json,
+}
+
+/// The targets (crates) that are ours.
+const OURS: [&str; 7] = [
+    "gantry_agent",
+    "gantry_agent_core",
+    "gantry_chassis",
+    "gantry_kubeapi",
+    "gantry_nft",
+    "gantry_proxy",
+    "gantry_proxy_core",
+];
+
+/// Starts logging. `verbosity` is klog's `-v`: 0-3 shows state changes, 4 and 5 decisions, 6 and more everything.
+///
+/// `GANTRY_LOG` (the syntax of `tracing_subscriber::EnvFilter`) overrides it for a single module. A second call does
+/// nothing.
+pub fn init(verbosity: u8, format: Format) {
+    let level = match verbosity {
+        0..=3 => "info",
+        4..=5 => "debug",
+        6.. => "trace",
+    };
+    // The libraries' own debug output drowns ours; it is shown when everything is asked for.
+    let libraries = if verbosity > 7 { level } else { "warn" };
+    let filter = EnvFilter::try_from_env("GANTRY_LOG").unwrap_or_else(|_| {
+        let ours = OURS.map(|target| format!(",{target}={level}")).concat();
+        EnvFilter::new(format!("{libraries}{ours}"))
+    });
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false);
+    // Fails only when a subscriber is set already, which then stays.
+    let _ = match format {
+        Format::Text => builder.try_init(),
+        Format::Json => builder.json().try_init(),
+    };
+}

@@ -1,0 +1,104 @@
+//! From a kubeconfig file to a `kube::Client`.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use hyper::http::uri::Scheme;
+use hyper_rustls::HttpsConnectorBuilder;
+use hyper_util::client::legacy::Client as HttpClient;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use kube::client::{ClientBuilder, ConfigExt};
+use kube::config::{Config, KubeConfigOptions, Kubeconfig, KubeconfigError};
+use tower::ServiceBuilder;
+
+use crate::identity::FileIdentity;
+use crate::lanes::Lanes;
+
+/// How long a TCP and TLS handshake may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// An idle connection is asked this often whether it still lives, and has as long to answer: a lost API server is
+/// noticed well within the node's lease of 40 s (kubernetes/kubernetes#87615).
+const PING: Duration = Duration::from_secs(10);
+
+/// Unacknowledged data ends the connection after this (tcp(7), TCP_USER_TIMEOUT).
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Why there is no client. All are final: the file has to change.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The file is missing or is no kubeconfig.
+    #[error("cannot read kubeconfig {path}")]
+    Kubeconfig {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: Box<KubeconfigError>,
+    },
+    /// The credentials or certificates that the kubeconfig names cannot be used.
+    #[error("kubeconfig {path}: credentials or certificates cannot be used")]
+    Credentials {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with them.
+        source: Box<kube::Error>,
+    },
+}
+
+/// A client for the cluster and user of the current context of the kubeconfig at `path`.
+///
+/// No connection is opened before the first request, so an unreachable API server is not an error here. Each call
+/// makes connections of its own: the node's lease uses a second client so that no other traffic can delay it.
+pub async fn connect(path: &Path, user_agent: &str) -> Result<kube::Client, ConnectError> {
+    let unreadable = |source| ConnectError::Kubeconfig {
+        path: path.into(),
+        source: Box::new(source),
+    };
+    let kubeconfig = Kubeconfig::read_from(path).map_err(unreadable)?;
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+        .await
+        .map_err(unreadable)?;
+    client(config, user_agent).map_err(|source| ConnectError::Credentials {
+        path: path.into(),
+        source: Box::new(source),
+    })
+}
+
+fn client(mut config: Config, user_agent: &str) -> Result<kube::Client, kube::Error> {
+    if let Ok(value) = user_agent.parse() {
+        config.headers.push((hyper::header::USER_AGENT, value));
+    }
+    let mut tls = config.rustls_client_config()?;
+    if let Some(identity) = FileIdentity::of(&config.auth_info) {
+        tls.client_auth_cert_resolver = identity;
+    }
+    let mut http = HttpConnector::new();
+    http.enforce_http(false);
+    http.set_nodelay(true);
+    http.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    http.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT));
+    let connector = HttpsConnectorBuilder::new()
+        .with_tls_config(tls)
+        .https_or_http()
+        .enable_http2()
+        .wrap_connector(http);
+    // Over TLS the API server always speaks HTTP/2; an http:// address (kubectl proxy, tests) speaks HTTP/1.1.
+    let http2 = config.cluster_url.scheme() == Some(&Scheme::HTTPS);
+    let lanes = Lanes::new(|| {
+        HttpClient::builder(TokioExecutor::new())
+            .http2_only(http2)
+            .timer(TokioTimer::new())
+            .http2_keep_alive_interval(PING)
+            .http2_keep_alive_timeout(PING)
+            .http2_keep_alive_while_idle(true)
+            .build(connector.clone())
+    });
+    let service = ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .option_layer(config.auth_layer()?)
+        .layer(config.extra_headers_layer()?)
+        .map_err(tower::BoxError::from)
+        .service(lanes);
+    Ok(ClientBuilder::new(service, config.default_namespace).build())
+}
