@@ -109,3 +109,29 @@ impl ObservedPod {
         self.containers.iter().find(|c| c.name == name)
     }
 }
+
+impl Container {
+    /// It runs or has run: anything but created.
+    #[must_use]
+    pub fn has_started(&self) -> bool {
+        match &self.state {
+            ContainerState::Created => false,
+            ContainerState::Running { .. } | ContainerState::Unknown | ContainerState::Exited(_) => true,
+        }
+    }
+
+    /// Its first process has ended.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.exit().is_some()
+    }
+
+    /// How it ended, if it has.
+    #[must_use]
+    pub fn exit(&self) -> Option<&Exit> {
+        match &self.state {
+            ContainerState::Exited(exit) => Some(exit),
+            ContainerState::Created | ContainerState::Running { .. } | ContainerState::Unknown => None,
+        }
+    }
+}
