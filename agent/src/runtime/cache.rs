@@ -15,7 +15,7 @@ use super::merge::{Change, Index, Stamp};
 
 /// What the runtime holds, as far as known. Clones share it.
 #[derive(Clone)]
-pub struct PodCache {
+pub(crate) struct PodCache {
     shared: Arc<Mutex<Shared>>,
     synced: Arc<watch::Sender<bool>>,
 }
@@ -38,7 +38,7 @@ impl Default for PodCache {
 impl PodCache {
     /// The pod's picture now and from now on; an empty one while the runtime has nothing of it.
     #[must_use]
-    pub fn subscribe(&self, uid: &str) -> watch::Receiver<Arc<ObservedPod>> {
+    pub(crate) fn subscribe(&self, uid: &str) -> watch::Receiver<Arc<ObservedPod>> {
         let mut shared = self.lock();
         if let Some(sender) = shared.watches.get(uid) {
             return sender.subscribe();
@@ -52,26 +52,26 @@ impl PodCache {
 
     /// The pod's picture, if the runtime has anything of it.
     #[must_use]
-    pub fn get(&self, uid: &str) -> Option<Arc<ObservedPod>> {
+    pub(crate) fn get(&self, uid: &str) -> Option<Arc<ObservedPod>> {
         self.lock().index.get(uid).cloned()
     }
 
     /// The UIDs of all pods that the runtime has something of; `None` before the first full list, when an absent
     /// pod means nothing.
     #[must_use]
-    pub fn known(&self) -> Option<Vec<String>> {
+    pub(crate) fn known(&self) -> Option<Vec<String>> {
         self.is_synced()
             .then(|| self.lock().index.uids().cloned().collect())
     }
 
     /// The first full list has been taken in.
     #[must_use]
-    pub fn is_synced(&self) -> bool {
+    pub(crate) fn is_synced(&self) -> bool {
         *self.synced.borrow()
     }
 
     /// Waits for the first full list. Cancel safe.
-    pub async fn synced(&self) {
+    pub(crate) async fn synced(&self) {
         // The sender lives in self, so this cannot fail.
         let _ = self.synced.subscribe().wait_for(|synced| *synced).await;
     }

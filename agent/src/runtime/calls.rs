@@ -15,13 +15,13 @@ const SETTLE: Duration = Duration::from_millis(20);
 
 /// The result of a command run in a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ExecOutput {
+pub(crate) struct ExecOutput {
     /// What it wrote to standard output.
-    pub stdout: Vec<u8>,
+    pub(crate) stdout: Vec<u8>,
     /// What it wrote to standard error.
-    pub stderr: Vec<u8>,
+    pub(crate) stderr: Vec<u8>,
     /// Zero for success.
-    pub exit_code: i32,
+    pub(crate) exit_code: i32,
 }
 
 impl Runtime {
@@ -30,7 +30,7 @@ impl Runtime {
     ///
     /// # Errors
     /// See [`RuntimeError`]; after a timeout the sandbox may exist, the relist finds it.
-    pub async fn run_sandbox(
+    pub(crate) async fn run_sandbox(
         &self,
         config: v1::PodSandboxConfig,
         handler: &str,
@@ -64,7 +64,7 @@ impl Runtime {
     ///
     /// # Errors
     /// See [`RuntimeError`].
-    pub async fn stop_sandbox(&self, id: &str) -> Result<(), RuntimeError> {
+    pub(crate) async fn stop_sandbox(&self, id: &str) -> Result<(), RuntimeError> {
         let request = v1::StopPodSandboxRequest {
             pod_sandbox_id: id.to_owned(),
         };
@@ -81,7 +81,7 @@ impl Runtime {
     ///
     /// # Errors
     /// See [`RuntimeError`].
-    pub async fn remove_sandbox(&self, id: &str) -> Result<(), RuntimeError> {
+    pub(crate) async fn remove_sandbox(&self, id: &str) -> Result<(), RuntimeError> {
         let request = v1::RemovePodSandboxRequest {
             pod_sandbox_id: id.to_owned(),
         };
@@ -98,7 +98,7 @@ impl Runtime {
     ///
     /// # Errors
     /// See [`RuntimeError`].
-    pub async fn create_container(
+    pub(crate) async fn create_container(
         &self,
         sandbox_id: &str,
         config: v1::ContainerConfig,
@@ -120,7 +120,7 @@ impl Runtime {
     ///
     /// # Errors
     /// See [`RuntimeError`].
-    pub async fn start_container(&self, uid: &str, id: &str) -> Result<(), RuntimeError> {
+    pub(crate) async fn start_container(&self, uid: &str, id: &str) -> Result<(), RuntimeError> {
         let request = v1::StartContainerRequest {
             container_id: id.to_owned(),
         };
@@ -142,7 +142,12 @@ impl Runtime {
     ///
     /// # Errors
     /// See [`RuntimeError`].
-    pub async fn stop_container(&self, uid: &str, id: &str, grace: Duration) -> Result<(), RuntimeError> {
+    pub(crate) async fn stop_container(
+        &self,
+        uid: &str,
+        id: &str,
+        grace: Duration,
+    ) -> Result<(), RuntimeError> {
         let seconds = i64::try_from(grace.as_secs()).unwrap_or(i64::MAX);
         let request = v1::StopContainerRequest {
             container_id: id.to_owned(),
@@ -167,7 +172,7 @@ impl Runtime {
     ///
     /// # Errors
     /// See [`RuntimeError`].
-    pub async fn remove_container(&self, id: &str) -> Result<(), RuntimeError> {
+    pub(crate) async fn remove_container(&self, id: &str) -> Result<(), RuntimeError> {
         let request = v1::RemoveContainerRequest {
             container_id: id.to_owned(),
         };
@@ -184,7 +189,7 @@ impl Runtime {
     ///
     /// # Errors
     /// See [`RuntimeError`]; [`RuntimeError::Timeout`] when the command took longer than `limit`.
-    pub async fn exec_sync(
+    pub(crate) async fn exec_sync(
         &self,
         id: &str,
         command: Vec<String>,
@@ -217,7 +222,7 @@ impl Runtime {
     ///
     /// # Errors
     /// See [`RuntimeError`].
-    pub async fn update_container_resources(
+    pub(crate) async fn update_container_resources(
         &self,
         id: &str,
         resources: v1::LinuxContainerResources,
@@ -238,7 +243,7 @@ impl Runtime {
     ///
     /// # Errors
     /// See [`RuntimeError`].
-    pub async fn reopen_container_log(&self, id: &str) -> Result<(), RuntimeError> {
+    pub(crate) async fn reopen_container_log(&self, id: &str) -> Result<(), RuntimeError> {
         let request = v1::ReopenContainerLogRequest {
             container_id: id.to_owned(),
         };

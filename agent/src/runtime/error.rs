@@ -7,7 +7,7 @@ use tonic::{Code, Status};
 
 /// A failed call to the container runtime.
 #[derive(Debug, Clone, Error)]
-pub enum RuntimeError {
+pub(crate) enum RuntimeError {
     /// Nothing answers at the endpoint: absent, restarting, or the connection broke during the call. Retry.
     #[error("{operation}: the container runtime cannot be reached: {message}")]
     Unreachable {
@@ -76,7 +76,7 @@ impl RuntimeError {
 
     /// The part that a user should read: the runtime's own words when it has some.
     #[must_use]
-    pub fn message(&self) -> String {
+    pub(crate) fn message(&self) -> String {
         match self {
             Self::Failed { message, .. } | Self::NotFound { message, .. } => message.clone(),
             Self::Unreachable { .. }
@@ -88,7 +88,7 @@ impl RuntimeError {
 
     /// False when the same call cannot succeed later.
     #[must_use]
-    pub fn is_retryable(&self) -> bool {
+    pub(crate) fn is_retryable(&self) -> bool {
         match self {
             Self::Unreachable { .. }
             | Self::Timeout { .. }
@@ -100,13 +100,13 @@ impl RuntimeError {
 
     /// The object is gone: for a stop or a removal this is success.
     #[must_use]
-    pub fn is_not_found(&self) -> bool {
+    pub(crate) fn is_not_found(&self) -> bool {
         matches!(self, Self::NotFound { .. })
     }
 
     /// The runtime itself is away, which says nothing about the pod.
     #[must_use]
-    pub fn is_unreachable(&self) -> bool {
+    pub(crate) fn is_unreachable(&self) -> bool {
         matches!(self, Self::Unreachable { .. })
     }
 }

@@ -14,38 +14,38 @@ const PULL_LIMIT: Duration = Duration::from_secs(24 * 3600);
 
 /// An image that the runtime has.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Image {
+pub(crate) struct Image {
     /// The runtime's identifier, as containers are made with.
-    pub id: String,
+    pub(crate) id: String,
     /// Names with a tag.
-    pub repo_tags: Vec<String>,
+    pub(crate) repo_tags: Vec<String>,
     /// Names with a digest.
-    pub repo_digests: Vec<String>,
+    pub(crate) repo_digests: Vec<String>,
     /// Size on disk, in bytes.
-    pub size_bytes: u64,
+    pub(crate) size_bytes: u64,
     /// The numeric user that it runs as, if it names one by number.
-    pub uid: Option<i64>,
+    pub(crate) uid: Option<i64>,
     /// The user that it runs as, when given by name.
-    pub username: String,
+    pub(crate) username: String,
     /// The runtime must not be asked to remove it.
-    pub pinned: bool,
+    pub(crate) pinned: bool,
 }
 
 /// Registry credentials for one pull. Never printed.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct PullAuth {
+pub(crate) struct PullAuth {
     /// User name.
-    pub username: String,
+    pub(crate) username: String,
     /// Password.
-    pub password: String,
+    pub(crate) password: String,
     /// Base64 of `user:password`, when given in that form.
-    pub auth: String,
+    pub(crate) auth: String,
     /// The registry.
-    pub server_address: String,
+    pub(crate) server_address: String,
     /// OAuth2 refresh token.
-    pub identity_token: String,
+    pub(crate) identity_token: String,
     /// Bearer token.
-    pub registry_token: String,
+    pub(crate) registry_token: String,
 }
 
 impl fmt::Debug for PullAuth {
@@ -61,7 +61,7 @@ impl Runtime {
     ///
     /// # Errors
     /// See [`RuntimeError`].
-    pub async fn image_status(&self, reference: &str) -> Result<Option<Image>, RuntimeError> {
+    pub(crate) async fn image_status(&self, reference: &str) -> Result<Option<Image>, RuntimeError> {
         let image = Some(v1::ImageSpec {
             image: reference.to_owned(),
             ..v1::ImageSpec::default()
@@ -85,7 +85,7 @@ impl Runtime {
     ///
     /// # Errors
     /// See [`RuntimeError`].
-    pub async fn pull_image(
+    pub(crate) async fn pull_image(
         &self,
         reference: &str,
         auth: Option<PullAuth>,
@@ -116,7 +116,7 @@ impl Runtime {
     ///
     /// # Errors
     /// See [`RuntimeError`].
-    pub async fn list_images(&self) -> Result<Vec<Image>, RuntimeError> {
+    pub(crate) async fn list_images(&self) -> Result<Vec<Image>, RuntimeError> {
         let request = v1::ListImagesRequest { filter: None };
         let mut client = self.images.clone();
         let answer = self.unary("ListImages", self.timeout, request, |r| async move {
@@ -129,7 +129,7 @@ impl Runtime {
     ///
     /// # Errors
     /// See [`RuntimeError`].
-    pub async fn remove_image(&self, reference: &str) -> Result<(), RuntimeError> {
+    pub(crate) async fn remove_image(&self, reference: &str) -> Result<(), RuntimeError> {
         let image = Some(v1::ImageSpec {
             image: reference.to_owned(),
             ..v1::ImageSpec::default()

@@ -7,6 +7,7 @@
 //! a question that was asked after an object's last change is the truth in every direction, and that is what heals
 //! a lost or wrong piece of news.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -137,8 +138,7 @@ impl Index {
             None => {
                 let pod = Arc::make_mut(pod);
                 pod.sandboxes.push(new.clone());
-                pod.sandboxes
-                    .sort_by(|a, b| (b.attempt, b.created_at).cmp(&(a.attempt, a.created_at)));
+                pod.sandboxes.sort_by_key(|s| Reverse((s.attempt, s.created_at)));
                 true
             }
             Some(at) => {

@@ -82,8 +82,7 @@ fn last_lines(log: &[u8]) -> String {
             payload
         });
     }
-    let text = String::from_utf8_lossy(&text[text.len().saturating_sub(LOG_BYTES)..]).into_owned();
-    text
+    String::from_utf8_lossy(&text[text.len().saturating_sub(LOG_BYTES)..]).into_owned()
 }
 
 #[cfg(test)]

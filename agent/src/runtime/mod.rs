@@ -38,11 +38,11 @@ use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response, Status};
 
-pub use cache::PodCache;
-pub use calls::ExecOutput;
-pub use error::RuntimeError;
-pub use image::{Image, PullAuth};
-pub use watcher::Watcher;
+pub(crate) use cache::PodCache;
+pub(crate) use calls::ExecOutput;
+pub(crate) use error::RuntimeError;
+pub(crate) use image::{Image, PullAuth};
+pub(crate) use watcher::Watcher;
 
 /// The CRI version string that the reference sends with `Version`.
 const CRI_VERSION: &str = "0.1.0";
@@ -55,7 +55,7 @@ type ImageClient = v1::image_service_client::ImageServiceClient<Channel>;
 
 /// A handle on the container runtime. Cheap to clone; all clones share one connection and one cache.
 #[derive(Clone)]
-pub struct Runtime {
+pub(crate) struct Runtime {
     runtime: RuntimeClient,
     images: ImageClient,
     channel: Channel,
@@ -69,65 +69,65 @@ pub struct Runtime {
     "container runtime endpoint {endpoint:?}: expected unix:///path/to/socket (or an absolute path), such as \
      unix:///run/containerd/containerd.sock"
 )]
-pub struct EndpointError {
+pub(crate) struct EndpointError {
     endpoint: String,
 }
 
 /// `Version`: who answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RuntimeVersion {
+pub(crate) struct RuntimeVersion {
     /// `containerd`, `cri-o`.
-    pub name: String,
+    pub(crate) name: String,
     /// As the runtime writes it: `v2.4.2`.
-    pub version: String,
+    pub(crate) version: String,
 }
 
 impl RuntimeVersion {
     /// As in `node.status.nodeInfo.containerRuntimeVersion`: `containerd://2.4.2`.
     #[must_use]
-    pub fn node_info(&self) -> String {
+    pub(crate) fn node_info(&self) -> String {
         format!("{}://{}", self.name, self.version.trim_start_matches('v'))
     }
 }
 
 /// `Status`: is the runtime ready, is its network ready.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct RuntimeStatus {
+pub(crate) struct RuntimeStatus {
     /// `RuntimeReady`, `NetworkReady` and whatever else the runtime reports.
-    pub conditions: Vec<RuntimeCondition>,
+    pub(crate) conditions: Vec<RuntimeCondition>,
     /// One for each runtime handler, the default one has an empty name.
-    pub handlers: Vec<RuntimeHandler>,
+    pub(crate) handlers: Vec<RuntimeHandler>,
     /// The runtime honours `supplementalGroupsPolicy`; `None` when it does not say.
-    pub supplemental_groups_policy: Option<bool>,
+    pub(crate) supplemental_groups_policy: Option<bool>,
 }
 
 /// One condition of the runtime.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RuntimeCondition {
+pub(crate) struct RuntimeCondition {
     /// `RuntimeReady`, `NetworkReady`.
-    pub kind: String,
+    pub(crate) kind: String,
     /// True when good.
-    pub status: bool,
+    pub(crate) status: bool,
     /// A word.
-    pub reason: String,
+    pub(crate) reason: String,
     /// A sentence.
-    pub message: String,
+    pub(crate) message: String,
 }
 
 /// What one runtime handler can do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RuntimeHandler {
+pub(crate) struct RuntimeHandler {
     /// The name used by RuntimeClass; empty for the default.
-    pub name: String,
+    pub(crate) name: String,
     /// Recursive read-only mounts.
-    pub recursive_read_only_mounts: bool,
+    pub(crate) recursive_read_only_mounts: bool,
     /// User namespaces.
-    pub user_namespaces: bool,
+    pub(crate) user_namespaces: bool,
 }
 
 /// Who manages cgroups below the pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CgroupDriver {
+pub(crate) enum CgroupDriver {
     /// systemd slices and scopes.
     Systemd,
     /// Plain directories.
@@ -137,19 +137,19 @@ pub enum CgroupDriver {
 impl RuntimeStatus {
     /// The condition named `kind`.
     #[must_use]
-    pub fn condition(&self, kind: &str) -> Option<&RuntimeCondition> {
+    pub(crate) fn condition(&self, kind: &str) -> Option<&RuntimeCondition> {
         self.conditions.iter().find(|c| c.kind == kind)
     }
 
     /// No sandbox can get an address before this is true.
     #[must_use]
-    pub fn network_ready(&self) -> bool {
+    pub(crate) fn network_ready(&self) -> bool {
         self.condition("NetworkReady").is_some_and(|c| c.status)
     }
 
     /// The handler named `name`; the empty name is the default one.
     #[must_use]
-    pub fn handler(&self, name: &str) -> Option<&RuntimeHandler> {
+    pub(crate) fn handler(&self, name: &str) -> Option<&RuntimeHandler> {
         self.handlers.iter().find(|h| h.name == name)
     }
 }
@@ -161,7 +161,7 @@ impl Runtime {
     ///
     /// # Errors
     /// When the endpoint is no unix socket.
-    pub fn connect(endpoint: &str, timeout: Duration) -> Result<Self, EndpointError> {
+    pub(crate) fn connect(endpoint: &str, timeout: Duration) -> Result<Self, EndpointError> {
         let path = socket_path(endpoint).ok_or_else(|| EndpointError {
             endpoint: endpoint.to_owned(),
         })?;
@@ -189,13 +189,13 @@ impl Runtime {
 
     /// What runs, as far as known.
     #[must_use]
-    pub fn pods(&self) -> &PodCache {
+    pub(crate) fn pods(&self) -> &PodCache {
         &self.cache
     }
 
     /// Starts the tasks that keep [`Runtime::pods`] current.
     #[must_use]
-    pub fn watch(&self) -> Watcher {
+    pub(crate) fn watch(&self) -> Watcher {
         Watcher::spawn(self.clone())
     }
 
@@ -203,7 +203,7 @@ impl Runtime {
     ///
     /// # Errors
     /// See [`RuntimeError`].
-    pub async fn version(&self) -> Result<RuntimeVersion, RuntimeError> {
+    pub(crate) async fn version(&self) -> Result<RuntimeVersion, RuntimeError> {
         let request = v1::VersionRequest {
             version: CRI_VERSION.to_owned(),
         };
@@ -222,7 +222,7 @@ impl Runtime {
     ///
     /// # Errors
     /// See [`RuntimeError`].
-    pub async fn status(&self) -> Result<RuntimeStatus, RuntimeError> {
+    pub(crate) async fn status(&self) -> Result<RuntimeStatus, RuntimeError> {
         let request = v1::StatusRequest { verbose: false };
         let mut client = self.runtime.clone();
         let answer = self.unary("Status", self.timeout, request, |r| async move {
@@ -236,7 +236,7 @@ impl Runtime {
     ///
     /// # Errors
     /// See [`RuntimeError`].
-    pub async fn cgroup_driver(&self) -> Result<Option<CgroupDriver>, RuntimeError> {
+    pub(crate) async fn cgroup_driver(&self) -> Result<Option<CgroupDriver>, RuntimeError> {
         let request = v1::RuntimeConfigRequest {};
         let mut client = self.runtime.clone();
         let answer = self
@@ -268,7 +268,8 @@ impl Runtime {
     {
         let mut request = Request::new(message);
         request.set_timeout(limit);
-        match tokio::time::timeout(limit, call(request)).await {
+        // Boxed: these futures are large, and every worker would carry the largest.
+        match tokio::time::timeout(limit, Box::pin(call(request))).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
             Ok(Err(status)) => Err(RuntimeError::new(operation, limit, &status)),
             Err(_elapsed) => Err(RuntimeError::Timeout { operation, limit }),

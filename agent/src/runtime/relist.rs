@@ -34,7 +34,7 @@ impl Runtime {
     ///
     /// # Errors
     /// See [`RuntimeError`]; the picture stays as it was.
-    pub async fn refresh(&self, uid: &str) -> Result<Arc<ObservedPod>, RuntimeError> {
+    pub(crate) async fn refresh(&self, uid: &str) -> Result<Arc<ObservedPod>, RuntimeError> {
         self.ask(uid, Depth::Changes).await
     }
 

@@ -32,7 +32,7 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::fro
 const OPEN_AFTER: Duration = Duration::from_secs(1);
 
 /// Owns the tasks; dropping it ends them.
-pub struct Watcher {
+pub(crate) struct Watcher {
     _tasks: JoinSet<()>,
 }
 
