@@ -1,0 +1,214 @@
+//! Tracked connections: deleting exactly those that match a filter.
+//!
+//! Kernels since about 5.8 compare in the kernel (`CTA_FILTER`): one message, nothing listed. Older ones look for one exact flow
+//! instead and say `ENOENT`; then the flows are listed once and the matching ones deleted one by one.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::error::{OpenError, QueryError};
+use crate::socket::Socket;
+use crate::uapi::{ct, nfnl, nlm};
+use crate::wire::{Attrs, Head, Messages, Writer};
+
+/// Which flows: every part that is given has to match.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowFilter {
+    /// Transport protocol number.
+    pub protocol: u8,
+    /// Destination address of the first packet (a service's address); sets the family.
+    pub original_dst: Option<IpAddr>,
+    /// Destination port of the first packet.
+    pub original_port: u16,
+    /// Where the flow really goes: the source address of replies.
+    pub reply_src: Option<IpAddr>,
+    /// Where the flow really goes: the source port of replies.
+    pub reply_port: Option<u16>,
+}
+
+/// A tracked flow, as far as it matters here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flow {
+    /// Transport protocol number.
+    pub protocol: u8,
+    /// Destination of the first packet.
+    pub original_dst: IpAddr,
+    /// Destination port of the first packet.
+    pub original_port: u16,
+    /// Source of the replies.
+    pub reply_src: IpAddr,
+    /// Source port of the replies.
+    pub reply_port: u16,
+}
+
+impl FlowFilter {
+    /// True if a flow is meant.
+    #[must_use]
+    pub fn matches(&self, flow: &Flow) -> bool {
+        self.protocol == flow.protocol
+            && self.original_dst.is_none_or(|ip| ip == flow.original_dst)
+            && self.original_port == flow.original_port
+            && self.reply_src.is_none_or(|ip| ip == flow.reply_src)
+            && self.reply_port.is_none_or(|port| port == flow.reply_port)
+    }
+
+    /// Family of the addresses in the filter.
+    fn family(&self) -> u8 {
+        let address = self.original_dst.or(self.reply_src);
+        if address.is_some_and(|ip| ip.is_ipv6()) {
+            10
+        } else {
+            2
+        }
+    }
+}
+
+/// A connection to the kernel's conntrack.
+#[derive(Debug)]
+pub struct Conntrack {
+    socket: Socket,
+}
+
+impl Conntrack {
+    /// Opens a socket in the network namespace of the calling thread.
+    ///
+    /// # Errors
+    /// When the kernel lacks netfilter netlink or the process may not use it.
+    pub fn open() -> Result<Self, OpenError> {
+        Ok(Self {
+            socket: Socket::open()?,
+        })
+    }
+
+    /// Deletes the flows that match, and no other.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn delete_flows(&mut self, filter: &FlowFilter) -> Result<(), QueryError> {
+        match self
+            .socket
+            .query("the deletion of flows", &delete_request(filter))
+        {
+            Err(e) if e.is_absent() => self.delete_listed(filter),
+            other => other.map(drop),
+        }
+    }
+
+    /// The flows of one family.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn flows(&mut self, ipv6: bool) -> Result<Vec<Flow>, QueryError> {
+        let answer = self.list(if ipv6 { 10 } else { 2 })?;
+        Ok(Messages(&answer).filter_map(|m| read_flow(m.attrs())).collect())
+    }
+
+    fn list(&mut self, family: u8) -> Result<Vec<u8>, QueryError> {
+        let mut w = Writer::default();
+        let mark = w.begin_message(head(ct::MSG_GET, nlm::DUMP, family));
+        w.end_message(mark);
+        self.socket.query("flows", &w.buf)
+    }
+
+    /// The way for kernels without filters: list, compare here, delete by the listed tuple and identity.
+    fn delete_listed(&mut self, filter: &FlowFilter) -> Result<(), QueryError> {
+        let answer = self.list(filter.family())?;
+        for message in Messages(&answer) {
+            let attrs = message.attrs();
+            if !read_flow(attrs).is_some_and(|flow| filter.matches(&flow)) {
+                continue;
+            }
+            let mut w = Writer::default();
+            let mark = w.begin_message(head(ct::MSG_DELETE, nlm::ACK, filter.family()));
+            for kind in [ct::TUPLE_ORIG, ct::ID] {
+                if let Some(payload) = attrs.get(kind) {
+                    w.bytes(kind, payload);
+                }
+            }
+            w.end_message(mark);
+            match self.socket.query("the deletion of a flow", &w.buf) {
+                Err(e) if !e.is_absent() => return Err(e),
+                Ok(_) | Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+fn head(kind: u16, flags: u16, family: u8) -> Head {
+    // Version 1 makes the kernel respect the family when it deletes by filter.
+    Head {
+        kind: (nfnl::SUBSYS_CONNTRACK << 8) | kind,
+        flags: nlm::REQUEST | flags,
+        seq: 0,
+        family,
+        version: 1,
+        res_id: 0,
+    }
+}
+
+fn delete_request(filter: &FlowFilter) -> Vec<u8> {
+    let mut w = Writer::default();
+    let mark = w.begin_message(head(ct::MSG_DELETE, nlm::ACK, filter.family()));
+    let mut orig_flags = ct::MATCH_PROTO_NUM | ct::MATCH_PROTO_DST_PORT;
+    w.nest(ct::TUPLE_ORIG, |w| {
+        if let Some(ip) = filter.original_dst {
+            orig_flags |= ct::MATCH_IP_DST;
+            w.nest(ct::TUPLE_IP, |w| address(w, ip, ct::IP_V4_DST, ct::IP_V6_DST));
+        }
+        w.nest(ct::TUPLE_PROTO, |w| {
+            w.bytes(ct::PROTO_NUM, &[filter.protocol]);
+            w.bytes(ct::PROTO_DST_PORT, &filter.original_port.to_be_bytes());
+        });
+    });
+    let mut reply_flags = 0;
+    if filter.reply_src.is_some() || filter.reply_port.is_some() {
+        w.nest(ct::TUPLE_REPLY, |w| {
+            if let Some(ip) = filter.reply_src {
+                reply_flags |= ct::MATCH_IP_SRC;
+                w.nest(ct::TUPLE_IP, |w| address(w, ip, ct::IP_V4_SRC, ct::IP_V6_SRC));
+            }
+            if let Some(port) = filter.reply_port {
+                reply_flags |= ct::MATCH_PROTO_NUM | ct::MATCH_PROTO_SRC_PORT;
+                w.nest(ct::TUPLE_PROTO, |w| {
+                    w.bytes(ct::PROTO_NUM, &[filter.protocol]);
+                    w.bytes(ct::PROTO_SRC_PORT, &port.to_be_bytes());
+                });
+            }
+        });
+    }
+    w.nest(ct::FILTER, |w| {
+        // The flags are host endian.
+        w.bytes(ct::FILTER_ORIG_FLAGS, &orig_flags.to_ne_bytes());
+        w.bytes(ct::FILTER_REPLY_FLAGS, &reply_flags.to_ne_bytes());
+    });
+    w.end_message(mark);
+    w.buf
+}
+
+fn address(w: &mut Writer, ip: IpAddr, v4: u16, v6: u16) {
+    match ip {
+        IpAddr::V4(ip) => w.bytes(v4, &ip.octets()),
+        IpAddr::V6(ip) => w.bytes(v6, &ip.octets()),
+    }
+}
+
+/// Reads a listed flow; `None` for protocols without ports.
+fn read_flow(attrs: Attrs<'_>) -> Option<Flow> {
+    let orig = attrs.nested(ct::TUPLE_ORIG)?;
+    let reply = attrs.nested(ct::TUPLE_REPLY)?;
+    let orig_proto = orig.nested(ct::TUPLE_PROTO)?;
+    Some(Flow {
+        protocol: *orig_proto.get(ct::PROTO_NUM)?.first()?,
+        original_dst: read_address(orig.nested(ct::TUPLE_IP)?, ct::IP_V4_DST, ct::IP_V6_DST)?,
+        original_port: orig_proto.be16(ct::PROTO_DST_PORT)?,
+        reply_src: read_address(reply.nested(ct::TUPLE_IP)?, ct::IP_V4_SRC, ct::IP_V6_SRC)?,
+        reply_port: reply.nested(ct::TUPLE_PROTO)?.be16(ct::PROTO_SRC_PORT)?,
+    })
+}
+
+fn read_address(attrs: Attrs<'_>, v4: u16, v6: u16) -> Option<IpAddr> {
+    if let Some(bytes) = attrs.get(v4) {
+        return Some(Ipv4Addr::from(<[u8; 4]>::try_from(bytes).ok()?).into());
+    }
+    Some(Ipv6Addr::from(<[u8; 16]>::try_from(attrs.get(v6)?).ok()?).into())
+}
