@@ -1,0 +1,9 @@
+# Every part of the test bed, in the order of their layers.
+# shellcheck shell=bash
+
+for part in common install cache go images base layer process cgroups network machine \
+    control-plane node node-network options host workloads; do
+    # shellcheck source=/dev/null
+    source "$(dirname "${BASH_SOURCE[0]}")/$part.sh"
+done
+unset part

@@ -1,0 +1,99 @@
+# A node's services and pod network: the proxy as a unit, the CNI plugin, and what
+# gantry-proxy does for itself but the reference needs done (CNI configuration, routes).
+# shellcheck shell=bash
+
+pod_cidr_of() { kubectl get node "$1" -o 'jsonpath={.spec.podCIDR}'; }
+
+has_pod_cidr() { [[ -n $(pod_cidr_of "$1") ]]; }
+
+# node_network NAME: after the join, because the pod range comes with the Node object.
+node_network() {
+    local name=$1
+    wait_until 30 "pod range of $name" has_pod_cidr "$name"
+    node_cni "$name"
+    node_proxy "$name"
+    if [[ $PROXY != gantry ]]; then
+        node_routes "$name"
+    fi
+    on_control_plane ip route replace "$(pod_cidr_of "$name")" via "$(address_of "$name")"
+    in_network ip route replace "$(pod_cidr_of "$name")" via "$(address_of "$name")"
+}
+
+node_cni() {
+    local name=$1
+    if [[ $CNI_PLUGIN == gantry ]]; then
+        machine_install "$name" "$CNI_PROGRAM" /opt/cni/bin/gantry-cni || true
+        machine_install "$name" "$CNI_PROGRAM" /opt/cni/bin/loopback || true
+        [[ $PROXY == gantry ]] || gantry_conflist "$(pod_cidr_of "$name")" | machine_write "$name" /etc/cni/net.d/10-gantry.conflist
+    else
+        reference_conflist "$(pod_cidr_of "$name")" | machine_write "$name" /etc/cni/net.d/10-reference.conflist
+    fi
+}
+
+reference_conflist() {
+    jq -n --arg range "$1" '{cniVersion: "1.0.0", name: "reference", plugins: [
+        {type: "bridge", bridge: "cni0", isGateway: true, hairpinMode: true, ipMasq: false,
+         ipam: {type: "host-local", ranges: [[{subnet: $range}]], routes: [{dst: "0.0.0.0/0"}]}},
+        {type: "portmap", capabilities: {portMappings: true}}]}'
+}
+
+# The routes to the other nodes' pods.
+node_routes() {
+    local other cidr
+    for other in "${NODES[@]}"; do
+        [[ $other != "$1" ]] && cidr=$(pod_cidr_of "$other") && [[ -n $cidr ]] || continue
+        machine_run "$1" ip route replace "$cidr" via "$(address_of "$other")"
+    done
+}
+
+# node_proxy NAME: the chosen proxy as a unit; the other one, if it was there, is removed.
+node_proxy() {
+    local name=$1 program args='' other
+    if [[ $PROXY == gantry ]]; then program=gantry-proxy other=kube-proxy; else program=kube-proxy other=gantry-proxy; fi
+    [[ $PROXY$CNI_PLUGIN != gantrygantry ]] || args='--cni-conf-dir=/etc/cni/net.d'
+    proxy_remove "$name" "$other"
+    proxy_files "$name"
+    echo "PROXY_ARGS=$args" | machine_write "$name" /etc/default/proxy
+    if machine_install "$name" "$PROXY_PROGRAM" "/usr/bin/$program"; then
+        machine_run "$name" systemctl enable "$program"
+        machine_run "$name" systemctl restart "$program"
+    else
+        machine_run "$name" systemctl start "$program"
+    fi
+}
+
+proxy_remove() {
+    machine_run "$1" systemctl is-active --quiet "$2" || return 0
+    machine_run "$1" systemctl disable --now "$2"
+    machine_run "$1" "/usr/bin/$2" --config=/var/lib/kube-proxy/config.conf --cleanup
+    machine_run "$1" rm -f "/usr/bin/$2"
+}
+
+proxy_files() {
+    local name=$1 config=/var/lib/kube-proxy
+    [[ ! -s /proc/$(machine_pid "$name")/root$config/kubeconfig.conf ]] || return 0
+    machine_write "$name" $config/config.conf <<YAML
+apiVersion: kubeproxy.config.k8s.io/v1alpha1
+kind: KubeProxyConfiguration
+clientConnection: {kubeconfig: $config/kubeconfig.conf}
+clusterCIDR: $POD_CIDR
+mode: nftables
+# The host's connection tracking limits are not the test bed's to change.
+conntrack: {maxPerCore: 0}
+YAML
+    proxy_kubeconfig | machine_write "$name" $config/kubeconfig.conf
+}
+
+proxy_kubeconfig() {
+    local authority token
+    authority=$(base64 -w0 "/proc/$(machine_pid control-plane)/root/etc/kubernetes/pki/ca.crt")
+    token=$(kubectl -n kube-system create token kube-proxy --duration=8760h)
+    cat <<YAML
+apiVersion: v1
+kind: Config
+clusters: [{name: default, cluster: {server: "https://$(address_of control-plane):6443", certificate-authority-data: $authority}}]
+users: [{name: default, user: {token: $token}}]
+contexts: [{name: default, context: {cluster: default, user: default, namespace: default}}]
+current-context: default
+YAML
+}

@@ -1,0 +1,44 @@
+# hack/up's options, and those that the running cluster was started with ($RUN/options).
+# shellcheck shell=bash
+
+# parse_options ARGUMENT...: sets NODES, AGENT, PROXY and CNI_PLUGIN.
+parse_options() {
+    local count='' option value n
+    AGENT='' PROXY='' CNI_PLUGIN=''
+    while (($#)); do
+        option=$1
+        case $option in
+            --*=*) value=${option#*=} option=${option%%=*} && shift ;;
+            -h | --help) usage && exit 0 ;;
+            *) value=${2-} && shift $(($# > 1 ? 2 : 1)) ;;
+        esac
+        case $option in
+            --nodes) count=$value ;;
+            --agent) AGENT=$value ;;
+            --proxy) PROXY=$value ;;
+            --cni) CNI_PLUGIN=$value ;;
+            *) usage >&2 && die "unknown option: $option" ;;
+        esac
+    done
+    : "${count:=2}" "${AGENT:=gantry}" "${PROXY:=gantry}" "${CNI_PLUGIN:=gantry}"
+    [[ $count =~ ^[1-9][0-9]?$ ]] || die "--nodes: a number from 1 to 99, not '$count'"
+    for value in "agent:$AGENT" "proxy:$PROXY" "cni:$CNI_PLUGIN"; do
+        [[ $value =~ :(gantry|reference)$ ]] || die "--${value%%:*}: gantry or reference, not '${value#*:}'"
+    done
+    NODES=()
+    for ((n = 1; n <= count; n++)); do NODES+=("node-$n"); done
+}
+
+# What cannot be changed under running pods is refused; agent and proxy are replaced.
+check_running_options() {
+    [[ -f $RUN/options ]] || return 0
+    local running_nodes running_cni
+    read -r running_nodes running_cni < <(awk -F= '{ v[$1] = $2 } END { print v["nodes"], v["cni"] }' "$RUN/options")
+    [[ $running_cni == "$CNI_PLUGIN" ]] ||
+        die "the running cluster has --cni $running_cni: pods keep the network they were born with, so run hack/down first"
+    ((running_nodes <= ${#NODES[@]})) || die "the running cluster has $running_nodes nodes: run hack/down first"
+}
+
+save_options() {
+    printf '%s\n' "nodes=${#NODES[@]}" "agent=$AGENT" "proxy=$PROXY" "cni=$CNI_PLUGIN" >"$RUN/options"
+}

@@ -1,0 +1,3 @@
+module gantry.test/hello
+
+go 1.26.0
