@@ -1,0 +1,8 @@
+//! Pod status on its way to the API server.
+//!
+//! `patch` makes the request's body (pure); `writer` is the only code that sends it.
+
+mod patch;
+mod writer;
+
+pub use self::writer::{StatusWriter, Target};
