@@ -16,6 +16,8 @@ host_packages() {
 /usr/sbin/nft nftables
 /usr/bin/curl curl
 /usr/bin/pkg-config pkg-config
+/usr/bin/protoc protobuf-compiler
+/usr/sbin/conntrack conntrack
 LIST
 }
 
