@@ -5,6 +5,7 @@
 mod cli;
 mod config;
 mod events;
+mod objects;
 mod runtime;
 mod status;
 

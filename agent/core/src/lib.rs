@@ -11,3 +11,5 @@
 //! words for them.
 
 pub mod observed;
+pub mod probe;
+pub mod volumes;
