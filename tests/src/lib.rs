@@ -1,1 +1,3 @@
 //! Black-box tests: namespaces, a real container runtime, a real control plane.
+
+pub mod cluster;
