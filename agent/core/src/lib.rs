@@ -10,6 +10,13 @@
 //! Kubernetes API types come from `k8s-openapi` (plain data); CRI messages never get here, [`observed`] has our own
 //! words for them.
 
+pub mod dns;
+pub mod env;
+pub mod hash;
+pub mod hosts;
 pub mod observed;
 pub mod probe;
 pub mod volumes;
+pub mod qos;
+pub mod quantity;
+pub mod resources;

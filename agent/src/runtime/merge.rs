@@ -93,7 +93,7 @@ impl Index {
                 containers,
             } => {
                 let mut changed = false;
-                for sandbox in sandbox {
+                if let Some(sandbox) = sandbox {
                     changed |= self.put_sandbox(&identity, sandbox, 0);
                 }
                 for container in containers {
