@@ -5,9 +5,12 @@
 mod cli;
 mod config;
 mod events;
+mod hooks;
 mod objects;
+mod probes;
 mod runtime;
 mod status;
+mod volumes;
 
 use std::process::ExitCode;
 
