@@ -1,0 +1,120 @@
+//! ADD: lease, plan, execute, answer.
+//!
+//! The network's lock is held from the lease to the end: a lease without a veth is then known to be dead (see `lease`).
+
+use std::path::Path;
+
+use rustix::io::Errno;
+
+use crate::config::{Ipam, Network};
+use crate::error::Failure;
+use crate::execute::Executor;
+use crate::lease::{Lease, LeaseError, Leases};
+use crate::netlink::Netlink;
+use crate::netns::Namespace;
+use crate::owner::Owner;
+use crate::plan::{BridgeFacts, Wanted, plan};
+use crate::request::Attachment;
+
+/// Attaches the container; answers the result object.
+pub(crate) fn run(stdin: &[u8], attachment: &Attachment, path: &Path) -> Result<String, Failure> {
+    let network = Network::parse(stdin, &attachment.args)?;
+    let netns = Namespace::open(path)?;
+    let mut host = Netlink::open()?;
+    let mut leases = Leases::open(&network.ipam.data_dir, &network.name)?;
+    let owner = attachment.owner();
+    if host.link(&owner.host_ifname())?.is_some() {
+        return Err(attached(attachment));
+    }
+    let wanted = Wanted {
+        network: &network,
+        owner,
+        ifname: &attachment.ifname,
+        netns: path,
+    };
+    let outcome = lease_all(&network.ipam, attachment, &mut host, &mut leases)
+        .and_then(|given| attach(&wanted, &given, &netns, &mut host));
+    if outcome.is_err()
+        && let Err(error) = leases.release(owner)
+    {
+        eprintln!(
+            "gantry-cni: could not free the addresses of {}: {error}",
+            attachment.container
+        );
+    }
+    outcome.map_err(|failure| match failure {
+        // Both names of the pair were asked for; ours was free, so the one inside is taken.
+        Failure::Netlink(error) if error.kernel_reason() == Some(Errno::EXIST) => attached(attachment),
+        other => other,
+    })
+}
+
+fn attach(
+    wanted: &Wanted<'_>,
+    leases: &[Lease],
+    netns: &Namespace,
+    host: &mut Netlink,
+) -> Result<String, Failure> {
+    let name = &wanted.network.bridge.name;
+    let bridge = bridge_facts(host, name)?;
+    let plan = plan(wanted, leases, bridge.as_ref())?;
+    let bridge_index = bridge.map(|facts| facts.link.index);
+    Executor {
+        host,
+        netns,
+        bridge: name,
+        bridge_index,
+        ifname: wanted.ifname,
+    }
+    .run(&plan.steps)?;
+    plan.outcome
+        .to_json(wanted.network.version)
+        .map_err(|source| Failure::Stdout(source.into()))
+}
+
+fn attached(attachment: &Attachment) -> Failure {
+    Failure::Attached {
+        container: attachment.container.clone(),
+        ifname: attachment.ifname.clone(),
+    }
+}
+
+/// One address of each set.
+fn lease_all(
+    ipam: &Ipam,
+    attachment: &Attachment,
+    host: &mut Netlink,
+    leases: &mut Leases,
+) -> Result<Vec<Lease>, Failure> {
+    let owner = attachment.owner();
+    let mut given = Vec::new();
+    for set in &ipam.sets {
+        let wanted = ipam
+            .requested
+            .iter()
+            .copied()
+            .find(|address| set.range_of(*address).is_some());
+        let lease = match leases.allocate(set, owner, &attachment.container, wanted) {
+            Err(LeaseError::Exhausted { .. } | LeaseError::Taken { .. }) => {
+                reclaim(host, leases, owner)?;
+                leases.allocate(set, owner, &attachment.container, wanted)?
+            }
+            other => other?,
+        };
+        given.push(lease);
+    }
+    Ok(given)
+}
+
+/// Frees the leases whose veth is gone: of killed ADDs, and of namespaces that vanished without DEL.
+fn reclaim(host: &mut Netlink, leases: &mut Leases, own: Owner) -> Result<(), Failure> {
+    leases.retain(|holder| Ok(holder == own || host.link(&holder.host_ifname())?.is_some()))
+}
+
+fn bridge_facts(host: &mut Netlink, name: &str) -> Result<Option<BridgeFacts>, Failure> {
+    let Some(link) = host.link(name)? else {
+        return Ok(None);
+    };
+    let addresses = host.addresses(link.index)?;
+    Ok(Some(BridgeFacts { link, addresses }))
+}

@@ -1,0 +1,25 @@
+//! STATUS: could the next ADD have an address?
+
+use crate::config::Network;
+use crate::error::Failure;
+use crate::lease::{LeaseError, Leases};
+use crate::netlink::Netlink;
+use crate::request::CniArgs;
+
+/// Succeeds when ADD can work.
+pub(crate) fn run(stdin: &[u8]) -> Result<(), Failure> {
+    let network = Network::parse(stdin, &CniArgs::default())?;
+    let mut host = Netlink::open()?;
+    let mut leases = Leases::open(&network.ipam.data_dir, &network.name)?;
+    for set in &network.ipam.sets {
+        if leases.has_free(set)? {
+            continue;
+        }
+        leases.retain(|holder| Ok::<_, Failure>(host.link(&holder.host_ifname())?.is_some()))?;
+        if !leases.has_free(set)? {
+            let (range, network) = (set.to_string(), network.name);
+            return Err(Failure::Unavailable(LeaseError::Exhausted { range, network }));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,149 @@
+//! The configuration as it is written. Everything is optional here; `validate` decides.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::result::Dns;
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Header {
+    #[serde(default)]
+    pub(super) cni_version: String,
+    #[serde(default, rename = "type")]
+    pub(super) plugin_type: String,
+    #[serde(default)]
+    pub(super) prev_result: Option<Value>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Config {
+    #[serde(default)]
+    pub(super) cni_version: String,
+    #[serde(default)]
+    pub(super) name: String,
+    #[serde(default)]
+    pub(super) dns: Dns,
+    pub(super) prev_result: Option<Value>,
+    #[serde(rename = "cni.dev/valid-attachments")]
+    pub(super) valid_attachments: Option<Vec<ValidAttachment>>,
+
+    pub(super) bridge: Option<String>,
+    pub(super) is_gateway: Option<bool>,
+    pub(super) is_default_gateway: Option<bool>,
+    pub(super) ip_masq: Option<bool>,
+    pub(super) ip_masq_backend: Option<String>,
+    pub(super) hairpin_mode: Option<bool>,
+    #[serde(default)]
+    pub(super) promisc_mode: bool,
+    #[serde(default)]
+    pub(super) port_isolation: bool,
+    #[serde(default)]
+    pub(super) mtu: i64,
+
+    #[serde(default)]
+    pub(super) force_address: bool,
+    #[serde(default)]
+    pub(super) vlan: i64,
+    #[serde(default)]
+    pub(super) vlan_trunk: Option<Vec<Value>>,
+    #[serde(default)]
+    pub(super) macspoofchk: bool,
+    #[serde(default)]
+    pub(super) enabledad: bool,
+    #[serde(default)]
+    pub(super) disable_container_interface: bool,
+
+    pub(super) ipam: Option<Ipam>,
+    pub(super) subnet: Option<OneOrMany>,
+    #[serde(default, rename = "clusterCIDRs")]
+    pub(super) cluster_cidrs: Vec<String>,
+
+    #[serde(default)]
+    pub(super) args: Args,
+    #[serde(default)]
+    pub(super) runtime_config: RuntimeConfig,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(super) enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct ValidAttachment {
+    #[serde(rename = "containerID")]
+    pub(super) container_id: String,
+    pub(super) ifname: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Ipam {
+    #[serde(default, rename = "type")]
+    pub(super) plugin_type: String,
+    #[serde(flatten)]
+    pub(super) range: Range,
+    #[serde(default)]
+    pub(super) ranges: Vec<Vec<Range>>,
+    #[serde(default)]
+    pub(super) routes: Vec<Route>,
+    pub(super) data_dir: Option<String>,
+    pub(super) resolv_conf: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Range {
+    pub(super) subnet: Option<String>,
+    pub(super) range_start: Option<String>,
+    pub(super) range_end: Option<String>,
+    pub(super) gateway: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Route {
+    pub(super) dst: String,
+    pub(super) gw: Option<String>,
+    pub(super) mtu: Option<u32>,
+    pub(super) advmss: Option<u32>,
+    pub(super) priority: Option<u32>,
+    pub(super) table: Option<u32>,
+    pub(super) scope: Option<u8>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Args {
+    #[serde(default)]
+    pub(super) cni: Wishes,
+}
+
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Wishes {
+    #[serde(default)]
+    pub(super) mac: String,
+    #[serde(default)]
+    pub(super) ips: Vec<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct RuntimeConfig {
+    #[serde(default)]
+    pub(super) mac: String,
+    #[serde(default)]
+    pub(super) ips: Vec<String>,
+    #[serde(default)]
+    pub(super) ip_ranges: Vec<Vec<Range>>,
+    #[serde(default)]
+    pub(super) port_mappings: Option<Vec<Value>>,
+    pub(super) bandwidth: Option<Value>,
+}
+
+/// Go writes an absent text as an empty one.
+pub(super) fn given(text: &Option<String>) -> Option<&str> {
+    text.as_deref().filter(|text| !text.is_empty())
+}

@@ -1,0 +1,105 @@
+//! Fields that change what a pod may do or sees, and that we do not honour: each is named with its value and the way out.
+
+use serde_json::Value;
+
+use super::ConfigError;
+use super::raw::{Config, given};
+
+/// A field, its value if it is set, the way out.
+type Refusal = (&'static str, Option<String>, &'static str);
+
+/// Refuses the first such field.
+pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
+    let mut refusals = bridge(config)
+        .into_iter()
+        .chain(ipam(config))
+        .chain(runtime(config));
+    match refusals.find_map(|(field, value, fix)| Some((field, value?, fix))) {
+        Some((field, value, fix)) => Err(ConfigError::Unsupported { field, value, fix }),
+        None => Ok(()),
+    }
+}
+
+fn bridge(config: &Config) -> [Refusal; 7] {
+    let flag = |set: bool| set.then(|| "true".to_owned());
+    let backend = given(&config.ip_masq_backend).filter(|backend| *backend != "nftables");
+    let (vlan, trunk) = (
+        (config.vlan != 0).then(|| config.vlan.to_string()),
+        listed(&config.vlan_trunk),
+    );
+    [
+        ("vlan", vlan, "use the bridge plugin for VLANs"),
+        ("vlanTrunk", trunk, "use the bridge plugin for VLANs"),
+        (
+            "macspoofchk",
+            flag(config.macspoofchk),
+            "remove it, or use the bridge plugin",
+        ),
+        (
+            "enabledad",
+            flag(config.enabledad),
+            "remove it: leases already exclude duplicate addresses",
+        ),
+        (
+            "disableContainerInterface",
+            flag(config.disable_container_interface),
+            "use the bridge plugin",
+        ),
+        (
+            "forceAddress",
+            flag(config.force_address),
+            "remove it, and the bridge's other address yourself",
+        ),
+        (
+            "ipMasqBackend",
+            backend.map(quoted),
+            "masquerading uses nftables: remove the field",
+        ),
+    ]
+}
+
+fn ipam(config: &Config) -> [Refusal; 2] {
+    let ipam = config.ipam.as_ref();
+    let other = ipam
+        .map(|ipam| ipam.plugin_type.as_str())
+        .filter(|name| !matches!(*name, "" | "host-local"));
+    let resolv_conf = ipam.and_then(|ipam| given(&ipam.resolv_conf));
+    [
+        (
+            "ipam.type",
+            other.map(quoted),
+            "use \"host-local\", which is built in, or the bridge plugin",
+        ),
+        (
+            "ipam.resolvConf",
+            resolv_conf.map(quoted),
+            "write the servers in \"dns\"",
+        ),
+    ]
+}
+
+fn runtime(config: &Config) -> [Refusal; 2] {
+    let wishes = &config.runtime_config;
+    let bandwidth = wishes.bandwidth.as_ref().map(ToString::to_string);
+    [
+        (
+            "runtimeConfig.portMappings",
+            listed(&wishes.port_mappings),
+            "remove the capability here and chain the portmap plugin after this one",
+        ),
+        (
+            "runtimeConfig.bandwidth",
+            bandwidth,
+            "remove the capability here and chain the bandwidth plugin after this one",
+        ),
+    ]
+}
+
+fn quoted(text: &str) -> String {
+    format!("{text:?}")
+}
+
+fn listed(list: &Option<Vec<Value>>) -> Option<String> {
+    let list = list.as_ref().filter(|list| !list.is_empty())?;
+    Some(Value::from(list.clone()).to_string())
+}

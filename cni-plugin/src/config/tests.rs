@@ -1,0 +1,202 @@
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+
+fn parse(value: &Value) -> Result<Network, ConfigError> {
+    Network::parse(value.to_string().as_bytes(), &CniArgs::default())
+}
+
+fn with(changes: Value) -> Value {
+    let mut config = json!({
+        "cniVersion": "1.0.0", "name": "net", "type": "bridge", "bridge": "br0", "isDefaultGateway": true, "ipMasq": true,
+        "ipam": { "type": "host-local", "ranges": [[{ "subnet": "10.1.2.0/24" }]], "routes": [{ "dst": "10.9.0.0/16" }] }
+    });
+    let (Value::Object(config), Value::Object(changes)) = (&mut config, changes) else {
+        unreachable!()
+    };
+    config.extend(changes);
+    Value::Object(config.clone())
+}
+
+#[test]
+fn a_stock_configuration_is_understood() {
+    let network = parse(&with(json!({}))).unwrap();
+    assert_eq!(network.bridge.name, "br0");
+    assert!(network.bridge.gateway && network.bridge.default_gateway && !network.bridge.hairpin);
+    assert_eq!(network.unmasqueraded, Some(vec![]));
+    assert_eq!(network.ipam.routes[0].dst, "10.9.0.0/16".parse().unwrap());
+    assert_eq!(network.ipam.data_dir, PathBuf::from("/run/gantry-cni"));
+}
+
+#[test]
+fn the_short_form_turns_on_what_a_node_needs() {
+    let short = json!({ "cniVersion": "1.1.0", "name": "net", "subnet": ["10.1.2.0/24", "fd00::/64"], "clusterCIDRs": ["10.1.0.0/16"] });
+    let network = parse(&short).unwrap();
+    assert!(network.bridge.default_gateway && network.bridge.hairpin);
+    assert_eq!(network.unmasqueraded, Some(vec!["10.1.0.0/16".parse().unwrap()]));
+    assert_eq!(network.ipam.sets.len(), 2);
+    assert_eq!(network.bridge.name, "cni0");
+}
+
+#[test]
+fn unknown_fields_are_ignored() {
+    assert!(parse(&with(json!({ "somethingElse": { "a": [1] } }))).is_ok());
+}
+
+#[test]
+fn fields_that_cannot_be_honoured_are_named() {
+    for (field, changes) in [
+        ("vlan 5", json!({ "vlan": 5 })),
+        ("vlanTrunk [{\"id\":1}]", json!({ "vlanTrunk": [{ "id": 1 }] })),
+        ("macspoofchk true", json!({ "macspoofchk": true })),
+        (
+            "ipMasqBackend \"iptables\"",
+            json!({ "ipMasqBackend": "iptables" }),
+        ),
+        ("ipam.type \"dhcp\"", json!({ "ipam": { "type": "dhcp" } })),
+        (
+            "runtimeConfig.portMappings [{\"hostPort\":80}]",
+            json!({ "runtimeConfig": { "portMappings": [{ "hostPort": 80 }] } }),
+        ),
+    ] {
+        let error = parse(&with(changes)).unwrap_err();
+        assert_eq!(error.code(), 2, "{error}");
+        assert!(error.to_string().starts_with(field), "{error}");
+    }
+}
+
+#[test]
+fn invalid_values_have_code_7_and_name_their_field() {
+    let ranges = |ranges: Value| json!({ "ipam": { "type": "host-local", "ranges": ranges } });
+    for (field, changes) in [
+        ("name", json!({ "name": "../up" })),
+        ("name", json!({ "name": "" })),
+        ("bridge", json!({ "bridge": "a/b" })),
+        ("mtu", json!({ "mtu": -1 })),
+        ("mtu", json!({ "mtu": 1000 })),
+        ("promiscMode", json!({ "promiscMode": true, "hairpinMode": true })),
+        ("ipam", json!({ "ipam": null })),
+        ("ipam.ranges", ranges(json!([[]]))),
+        ("ipam.ranges", ranges(json!([[{ "subnet": "10.1.2.1/24" }]]))),
+        (
+            "ipam.ranges",
+            ranges(json!([[{ "subnet": "10.1.2.0/24" }, { "subnet": "fd00::/64" }]])),
+        ),
+        (
+            "ipam.ranges",
+            ranges(json!([[{ "subnet": "10.1.2.0/24" }], [{ "subnet": "10.1.0.0/16" }]])),
+        ),
+        (
+            "ipam.dataDir",
+            json!({ "ipam": { "subnet": "10.1.2.0/24", "dataDir": "relative" } }),
+        ),
+        ("clusterCIDRs", json!({ "clusterCIDRs": ["x"] })),
+        ("args.cni.mac", json!({ "args": { "cni": { "mac": "zz" } } })),
+        ("ips", json!({ "runtimeConfig": { "ips": ["10.7.7.7"] } })),
+        (
+            "prevResult",
+            json!({ "prevResult": { "ips": [{ "address": 1 }] } }),
+        ),
+    ] {
+        let error = parse(&with(changes.clone())).unwrap_err();
+        assert_eq!(error.code(), 7, "{changes}: {error}");
+        assert!(error.to_string().contains(field), "{field}: {error}");
+    }
+}
+
+#[test]
+fn versions_and_json_have_their_codes() {
+    assert_eq!(
+        parse(&with(json!({ "cniVersion": "0.2.0" }))).unwrap_err().code(),
+        1
+    );
+    assert_eq!(parse(&with(json!({ "isGateway": "yes" }))).unwrap_err().code(), 6);
+    let header = Header::parse(b"{\"cniVersion\":\"0.3.1\"}").unwrap();
+    assert_eq!(header.require("CHECK", Version::V0_4_0).unwrap_err().code(), 1);
+    for version in Version::ALL {
+        assert!(parse(&with(json!({ "cniVersion": version.as_str() }))).is_ok());
+    }
+}
+
+#[test]
+fn wishes_of_the_runtime_are_read_from_all_three_places() {
+    let args = CniArgs {
+        ip: Some("10.1.2.9/24".into()),
+        mac: Some("0a:00:00:00:00:01".into()),
+    };
+    let config = with(
+        json!({ "args": { "cni": { "ips": ["10.1.2.8"] } }, "runtimeConfig": { "mac": "0a:00:00:00:00:02" } }),
+    );
+    let network = Network::parse(config.to_string().as_bytes(), &args).unwrap();
+    assert_eq!(network.mac.unwrap().to_string(), "0a:00:00:00:00:02");
+    assert_eq!(network.ipam.requested.len(), 2);
+}
+
+/// Any JSON, with our field names often enough to reach the rules behind them.
+fn any_json() -> impl Strategy<Value = Value> {
+    let words = proptest::sample::select(vec![
+        "cniVersion",
+        "1.1.0",
+        "name",
+        "net",
+        "ipam",
+        "subnet",
+        "10.0.0.0/8",
+        "::/0",
+        "ranges",
+        "rangeStart",
+        "10.0.0.9",
+        "routes",
+        "dst",
+        "gw",
+        "mtu",
+        "vlan",
+        "bridge",
+        "runtimeConfig",
+        "ips",
+        "mac",
+        "prevResult",
+        "interfaces",
+        "dataDir",
+        "clusterCIDRs",
+        "args",
+        "cni",
+        "255.255.255.255/1",
+        "ffff::/128",
+    ]);
+    let key = prop_oneof![words.clone().prop_map(str::to_owned), ".{0,6}"];
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        words.prop_map(Value::from),
+        ".{0,10}".prop_map(Value::from),
+    ];
+    leaf.prop_recursive(5, 64, 8, move |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+            proptest::collection::vec((key.clone(), inner), 0..10)
+                .prop_map(|pairs| Value::Object(pairs.into_iter().collect())),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        let _ = Header::parse(&bytes);
+        let _ = Network::parse(&bytes, &CniArgs::default());
+    }
+
+    #[test]
+    fn no_json_panics(changes in any_json(), ip in ".{0,12}") {
+        let text = changes.to_string();
+        let _ = Header::parse(text.as_bytes());
+        let args = CniArgs { ip: Some(ip), mac: None };
+        let _ = Network::parse(text.as_bytes(), &args);
+        if changes.is_object() {
+            let _ = Network::parse(with(changes).to_string().as_bytes(), &args);
+        }
+    }
+}

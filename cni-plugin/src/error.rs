@@ -1,0 +1,146 @@
+//! What goes wrong, as the caller sees it: the error object of the CNI specification.
+//!
+//! Each operation has its own error enum; [`Failure`] joins them and gives each its code. Codes 1 to 99 belong to the
+//! specification (section "Error"), from 100 on they are ours.
+
+use std::error::Error as _;
+
+use serde::Serialize;
+
+use crate::commands::check::CheckError;
+use crate::config::ConfigError;
+use crate::lease::LeaseError;
+use crate::masquerade::MasqueradeError;
+use crate::netlink::NetlinkError;
+use crate::netns::NamespaceError;
+use crate::request::EnvironmentError;
+use crate::sysctl::SysctlError;
+
+/// Our own codes: the kernel refused a change that should have worked.
+const CODE_KERNEL: u32 = 100;
+/// Our own codes: CHECK found that an attachment is not as ADD left it.
+const CODE_DAMAGED: u32 = 101;
+/// Our own codes: the attachment exists already.
+const CODE_ATTACHED: u32 = 102;
+/// Our own codes: the bridge is not usable for this network.
+const CODE_BRIDGE: u32 = 103;
+
+/// Any failure of a command.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// The environment variables are missing or wrong.
+    #[error(transparent)]
+    Environment(#[from] EnvironmentError),
+    /// Standard input could not be read.
+    #[error("cannot read the network configuration from standard input")]
+    Stdin(#[source] std::io::Error),
+    /// The network configuration is not usable.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The container's network namespace is not usable.
+    #[error(transparent)]
+    Namespace(#[from] NamespaceError),
+    /// The lease store failed or the range is exhausted.
+    #[error(transparent)]
+    Lease(#[from] LeaseError),
+    /// The kernel refused a change.
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+    /// A kernel setting could not be read or written.
+    #[error(transparent)]
+    Sysctl(#[from] SysctlError),
+    /// The masquerade rules could not be made.
+    #[error(transparent)]
+    Masquerade(#[from] MasqueradeError),
+    /// The bridge exists but does not fit.
+    #[error(transparent)]
+    Bridge(#[from] BridgeMismatch),
+    /// The container has this interface already.
+    #[error(
+        "container {container:?} already has an interface {ifname:?} from this plugin: DEL it before another ADD"
+    )]
+    Attached {
+        /// The container's identifier.
+        container: String,
+        /// The name of the interface inside.
+        ifname: String,
+    },
+    /// The result could not be written.
+    #[error("cannot write the result")]
+    Stdout(#[source] std::io::Error),
+    /// STATUS: the next ADD would fail.
+    #[error("the network cannot take another pod")]
+    Unavailable(#[source] LeaseError),
+    /// CHECK found a difference.
+    #[error(transparent)]
+    Check(#[from] CheckError),
+}
+
+/// Why an existing bridge cannot carry this network.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BridgeMismatch {
+    /// The name belongs to another kind of device.
+    #[error("{name:?} exists but is not a bridge: choose another name in \"bridge\" or remove that device")]
+    NotABridge {
+        /// The name asked for.
+        name: String,
+    },
+    /// It carries an address that conflicts with the gateway.
+    #[error(
+        "bridge {name:?} has the address {found}, this network needs {wanted}: choose another \"bridge\", or remove that address"
+    )]
+    OtherAddress {
+        /// The bridge.
+        name: String,
+        /// What it has.
+        found: ipnetwork::IpNetwork,
+        /// What the configuration asks for.
+        wanted: ipnetwork::IpNetwork,
+    },
+}
+
+impl Failure {
+    /// The code of the CNI specification.
+    pub(crate) fn code(&self) -> u32 {
+        match self {
+            Self::Environment(_) => 4,
+            Self::Stdin(_) | Self::Stdout(_) => 5,
+            Self::Unavailable(_) => 50,
+            Self::Config(error) => error.code(),
+            Self::Namespace(error) => error.code(),
+            Self::Lease(error) => error.code(),
+            Self::Sysctl(_) => 5,
+            Self::Netlink(_) | Self::Masquerade(_) => CODE_KERNEL,
+            Self::Check(_) => CODE_DAMAGED,
+            Self::Attached { .. } => CODE_ATTACHED,
+            Self::Bridge(_) => CODE_BRIDGE,
+        }
+    }
+
+    /// The object to print: the message says what failed, the details say why.
+    pub(crate) fn report(&self, cni_version: &str) -> Report {
+        let mut details = Vec::new();
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            details.push(error.to_string());
+            cause = error.source();
+        }
+        Report {
+            cni_version: cni_version.to_owned(),
+            code: self.code(),
+            msg: self.to_string(),
+            details: details.join(": "),
+        }
+    }
+}
+
+/// The error object of the CNI specification, section "Error".
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    #[serde(rename = "cniVersion")]
+    cni_version: String,
+    code: u32,
+    msg: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    details: String,
+}

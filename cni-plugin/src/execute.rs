@@ -1,0 +1,185 @@
+//! Does what a plan says, step by step; on failure takes back what was done, last step first. Decides nothing.
+
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+use rustix::io::Errno;
+
+use crate::error::Failure;
+use crate::netlink::link::VethPair;
+use crate::netlink::{Netlink, NetlinkError};
+use crate::netns::Namespace;
+use crate::plan::{Step, Undo};
+use crate::result::Route;
+use crate::sysctl;
+
+/// What steps need beside their own values.
+pub(crate) struct Executor<'a> {
+    /// A socket in the host's namespace.
+    pub(crate) host: &'a mut Netlink,
+    /// The container's namespace.
+    pub(crate) netns: &'a Namespace,
+    /// The bridge's name.
+    pub(crate) bridge: &'a str,
+    /// The bridge's number, once known.
+    pub(crate) bridge_index: Option<u32>,
+    /// The interface's name inside.
+    pub(crate) ifname: &'a str,
+}
+
+impl Executor<'_> {
+    /// Does all steps or, as far as possible, none. The error is that of the step that failed; what could not be taken
+    /// back goes to standard error.
+    pub(crate) fn run(&mut self, steps: &[Step]) -> Result<(), Failure> {
+        let mut undo = Vec::new();
+        for (number, step) in steps.iter().enumerate() {
+            let done = fault::before(number).and_then(|()| self.step(step));
+            if let Err(failure) = done {
+                self.undo(undo);
+                return Err(failure);
+            }
+            undo.extend(step.undo());
+        }
+        fault::before(steps.len()).inspect_err(|_| self.undo(undo))
+    }
+
+    fn undo(&mut self, steps: Vec<Undo>) {
+        for step in steps.into_iter().rev() {
+            let undone = match &step {
+                Undo::DeleteLink(name) => self.host.delete_link(name),
+            };
+            if let Err(error) = undone {
+                eprintln!("gantry-cni: could not take back {step:?}: {error}");
+            }
+        }
+    }
+
+    fn step(&mut self, step: &Step) -> Result<(), Failure> {
+        match step {
+            Step::CreateBridge { mac, mtu } => {
+                let made = self.host.create_bridge(self.bridge, *mac, *mtu);
+                // Another ADD, of another network, was faster: its bridge does as well.
+                unless(made, Errno::EXIST)?;
+            }
+            Step::RefuseAdvertisements => {
+                sysctl::set(&format!("net/ipv6/conf/{}/accept_ra", self.bridge), 0)?;
+            }
+            Step::RaiseBridge { promiscuous } => {
+                let index = self.bridge_index()?;
+                self.host.set_link(index, true, *promiscuous)?;
+            }
+            Step::AddGateway(address) => {
+                let index = self.bridge_index()?;
+                unless(self.host.add_address(index, *address), Errno::EXIST)?;
+            }
+            Step::Forward { ipv4: true } => {
+                sysctl::set("net/ipv4/ip_forward", 1)?;
+            }
+            Step::Forward { ipv4: false } => {
+                sysctl::set("net/ipv6/conf/all/forwarding", 1)?;
+            }
+            Step::Masquerade(table) => table.ensure()?,
+            Step::CreateVeth {
+                host_name,
+                host_mac,
+                inner_mac,
+                mtu,
+            } => {
+                let bridge = self.bridge_index()?;
+                self.host.create_veth(&VethPair {
+                    host_name,
+                    host_mac: *host_mac,
+                    bridge,
+                    inner_name: self.ifname,
+                    inner_mac: *inner_mac,
+                    netns: self.netns.as_fd(),
+                    mtu: *mtu,
+                })?;
+            }
+            Step::SetPort {
+                host_name,
+                hairpin,
+                isolated,
+            } => self.host.set_port(host_name, *hairpin, *isolated)?,
+            Step::ConfigurePod { addresses, routes } => {
+                self.netns
+                    .run(|| configure_pod(self.ifname, addresses, routes))??;
+            }
+        }
+        Ok(())
+    }
+
+    fn bridge_index(&mut self) -> Result<u32, NetlinkError> {
+        if let Some(index) = self.bridge_index {
+            return Ok(index);
+        }
+        let link = self.host.link(self.bridge)?.ok_or_else(|| missing(self.bridge))?;
+        self.bridge_index = Some(link.index);
+        Ok(link.index)
+    }
+}
+
+/// Runs inside the container's namespace.
+fn configure_pod(ifname: &str, addresses: &[IpNetwork], routes: &[Route]) -> Result<(), Failure> {
+    let mut inside = Netlink::open()?;
+    let index = inside.link(ifname)?.ok_or_else(|| missing(ifname))?.index;
+    // Before the interface is up: nobody on the bridge gives this pod a route (CVE-2020-10749).
+    sysctl::set(&format!("net/ipv6/conf/{ifname}/accept_ra"), 0)?;
+    if addresses
+        .iter()
+        .any(|address| matches!(address.ip(), IpAddr::V6(_)))
+    {
+        // Some runtimes make sandboxes with IPv6 off; the network that was asked for wins.
+        sysctl::set(&format!("net/ipv6/conf/{ifname}/disable_ipv6"), 0)?;
+    }
+    inside.set_link(index, true, false)?;
+    for address in addresses {
+        inside.add_address(index, *address)?;
+    }
+    for route in routes {
+        inside.add_route(index, route)?;
+    }
+    Ok(())
+}
+
+fn missing(name: &str) -> NetlinkError {
+    NetlinkError::Refused {
+        operation: format!("find the interface {name}"),
+        source: Errno::NODEV.into(),
+    }
+}
+
+fn unless(outcome: Result<(), NetlinkError>, accepted: Errno) -> Result<(), NetlinkError> {
+    match outcome {
+        Err(error) if error.kernel_reason() == Some(accepted) => Ok(()),
+        outcome => outcome,
+    }
+}
+
+/// Failures on demand, for tests; release builds have none.
+mod fault {
+    use crate::error::Failure;
+
+    /// `GANTRY_CNI_FAULT=kill:N` dies as by SIGKILL before step N, `fail:N` lets it fail.
+    #[cfg(debug_assertions)]
+    pub(super) fn before(step: usize) -> Result<(), Failure> {
+        let wanted = std::env::var("GANTRY_CNI_FAULT").unwrap_or_default();
+        if wanted == format!("kill:{step}") {
+            let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+        }
+        if wanted == format!("fail:{step}") {
+            let source = std::io::Error::other("a fault was injected");
+            return Err(crate::netlink::NetlinkError::Refused {
+                operation: format!("take step {step}"),
+                source,
+            }
+            .into());
+        }
+        Ok(())
+    }
+
+    #[cfg(not(debug_assertions))]
+    pub(super) fn before(_step: usize) -> Result<(), Failure> {
+        Ok(())
+    }
+}

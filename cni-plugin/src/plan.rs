@@ -1,0 +1,350 @@
+//! What ADD has to do, as a list of steps, decided without touching anything.
+//!
+//! Input: the configuration, the leases, what is there on the host. Output: steps in order and the result to print. Steps
+//! on what all pods share (bridge, forwarding, masquerade) happen only if needed, may meet another ADD that was faster,
+//! and stay when a later step fails: they are as right then as before. Steps on what belongs to the pod carry their undo.
+
+use std::path::Path;
+
+use ipnetwork::IpNetwork;
+
+use crate::config::Network;
+use crate::error::BridgeMismatch;
+use crate::lease::Lease;
+use crate::masquerade::Masquerade;
+use crate::netlink::link::{Link, LinkKind};
+use crate::owner::{Mac, Owner};
+use crate::result::{Interface, Ip, Outcome, Route};
+
+/// The kernel's MTU for Ethernet, in bytes.
+const DEFAULT_MTU: u32 = 1500;
+/// `RT_SCOPE_LINK`: a route without a next hop.
+const SCOPE_LINK: u8 = 253;
+
+/// One change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Make the bridge.
+    CreateBridge { mac: Mac, mtu: Option<u32> },
+    /// Keep hosts on the bridge from configuring ours (CVE-2020-10749); before the bridge is up.
+    RefuseAdvertisements,
+    /// Bring the bridge up.
+    RaiseBridge { promiscuous: bool },
+    /// Give the bridge a gateway address.
+    AddGateway(IpNetwork),
+    /// Let the host forward.
+    Forward { ipv4: bool },
+    /// Hide pods behind the node's address.
+    Masquerade(Masquerade),
+    /// Make the veth pair: one end a port of the bridge, the other one in the pod.
+    CreateVeth {
+        host_name: String,
+        host_mac: Mac,
+        inner_mac: Mac,
+        mtu: u32,
+    },
+    /// Set how the bridge treats the port.
+    SetPort {
+        host_name: String,
+        hairpin: bool,
+        isolated: bool,
+    },
+    /// Set up the pod's end.
+    ConfigurePod {
+        addresses: Vec<IpNetwork>,
+        routes: Vec<Route>,
+    },
+}
+
+/// How a step is taken back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Undo {
+    /// Delete this interface, and with it its peer and all that hangs on both.
+    DeleteLink(String),
+}
+
+impl Step {
+    /// How to take it back; `None` for what is shared and for what goes with the veth.
+    pub(crate) fn undo(&self) -> Option<Undo> {
+        match self {
+            Self::CreateVeth { host_name, .. } => Some(Undo::DeleteLink(host_name.clone())),
+            Self::CreateBridge { .. }
+            | Self::RefuseAdvertisements
+            | Self::RaiseBridge { .. }
+            | Self::AddGateway(_)
+            | Self::Forward { .. }
+            | Self::Masquerade(_)
+            | Self::SetPort { .. }
+            | Self::ConfigurePod { .. } => None,
+        }
+    }
+}
+
+/// What is wanted: a valid configuration and an attachment.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted<'a> {
+    /// The configuration.
+    pub(crate) network: &'a Network,
+    /// The attachment's key.
+    pub(crate) owner: Owner,
+    /// The interface's name inside.
+    pub(crate) ifname: &'a str,
+    /// The namespace, for the result.
+    pub(crate) netns: &'a Path,
+}
+
+/// What is there: the device with the bridge's name and its addresses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct BridgeFacts {
+    /// The device.
+    pub(crate) link: Link,
+    /// Its addresses.
+    pub(crate) addresses: Vec<IpNetwork>,
+}
+
+/// Steps and result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Plan {
+    /// What to do, in order.
+    pub(crate) steps: Vec<Step>,
+    /// What to print when all is done.
+    pub(crate) outcome: Outcome,
+}
+
+/// Plans an ADD.
+pub(crate) fn plan(
+    wanted: &Wanted<'_>,
+    leases: &[Lease],
+    bridge: Option<&BridgeFacts>,
+) -> Result<Plan, BridgeMismatch> {
+    let settings = &wanted.network.bridge;
+    let gateways: Vec<IpNetwork> = leases
+        .iter()
+        .filter(|_| settings.gateway)
+        .filter_map(gateway_of)
+        .collect();
+    let host_mac = wanted.owner.host_mac();
+    let pod_mac = leases
+        .first()
+        .map_or(host_mac, |lease| Mac::for_ip(lease.address.ip()));
+    let pod = Pod {
+        host_name: wanted.owner.host_ifname(),
+        host_mac,
+        inner_mac: wanted.network.mac.unwrap_or(pod_mac),
+        mtu: settings
+            .mtu
+            .or(bridge.map(|facts| facts.link.mtu))
+            .unwrap_or(DEFAULT_MTU),
+        routes: routes(wanted.network, leases),
+    };
+    // With a gateway the bridge's hardware address follows from it, so pods never see it change.
+    let bridge_mac = gateways
+        .first()
+        .map_or(host_mac, |gateway| Mac::for_ip(gateway.ip()));
+    let mut steps = bridge_steps(wanted.network, &gateways, bridge_mac, bridge)?;
+    steps.extend(shared_steps(wanted.network, &gateways));
+    steps.extend(pod_steps(wanted.network, &pod, leases));
+    let (bridge_mac, bridge_mtu) = bridge.map_or((Some(bridge_mac), pod.mtu), |facts| {
+        (facts.link.mac, facts.link.mtu)
+    });
+    let interfaces = vec![
+        interface(&settings.name, bridge_mac, bridge_mtu, None),
+        interface(&pod.host_name, Some(pod.host_mac), pod.mtu, None),
+        interface(wanted.ifname, Some(pod.inner_mac), pod.mtu, Some(wanted.netns)),
+    ];
+    let ip = |lease: &Lease| Ip {
+        interface: 2,
+        address: lease.address,
+        gateway: Some(lease.gateway),
+    };
+    let ips = leases.iter().map(ip).collect();
+    let outcome = Outcome {
+        interfaces,
+        ips,
+        routes: pod.routes,
+        dns: wanted.network.dns.clone(),
+    };
+    Ok(Plan { steps, outcome })
+}
+
+/// The pod's own values, used in steps and result.
+struct Pod {
+    host_name: String,
+    host_mac: Mac,
+    inner_mac: Mac,
+    /// Bytes.
+    mtu: u32,
+    routes: Vec<Route>,
+}
+
+/// Forwarding and masquerade.
+fn shared_steps(network: &Network, gateways: &[IpNetwork]) -> Vec<Step> {
+    let uses = |ipv4: bool| gateways.iter().any(|gateway| gateway.is_ipv4() == ipv4);
+    let mut steps: Vec<_> = [true, false]
+        .into_iter()
+        .filter(|ipv4| uses(*ipv4))
+        .map(|ipv4| Step::Forward { ipv4 })
+        .collect();
+    if let Some(near) = &network.unmasqueraded {
+        let ranges = network.ipam.sets.iter().flat_map(|set| &set.0);
+        let subnets: Vec<_> = ranges.map(|range| range.subnet).collect();
+        steps.extend(
+            Masquerade::tables(&network.name, &subnets, near)
+                .into_iter()
+                .map(Step::Masquerade),
+        );
+    }
+    steps
+}
+
+fn pod_steps(network: &Network, pod: &Pod, leases: &[Lease]) -> Vec<Step> {
+    let Pod {
+        host_name,
+        host_mac,
+        inner_mac,
+        mtu,
+        routes,
+    } = pod;
+    let (host_mac, inner_mac, mtu) = (*host_mac, *inner_mac, *mtu);
+    let mut steps = vec![Step::CreateVeth {
+        host_name: host_name.clone(),
+        host_mac,
+        inner_mac,
+        mtu,
+    }];
+    let (hairpin, isolated) = (network.bridge.hairpin, network.bridge.isolated);
+    if hairpin || isolated {
+        steps.push(Step::SetPort {
+            host_name: host_name.clone(),
+            hairpin,
+            isolated,
+        });
+    }
+    let addresses = leases.iter().map(|lease| lease.address).collect();
+    steps.push(Step::ConfigurePod {
+        addresses,
+        routes: routes.clone(),
+    });
+    steps
+}
+
+fn bridge_steps(
+    network: &Network,
+    gateways: &[IpNetwork],
+    mac: Mac,
+    facts: Option<&BridgeFacts>,
+) -> Result<Vec<Step>, BridgeMismatch> {
+    let settings = &network.bridge;
+    let promiscuous = settings.promiscuous;
+    let Some(facts) = facts else {
+        let mtu = settings.mtu;
+        let mut steps = vec![
+            Step::CreateBridge { mac, mtu },
+            Step::RefuseAdvertisements,
+            Step::RaiseBridge { promiscuous },
+        ];
+        steps.extend(gateways.iter().copied().map(Step::AddGateway));
+        return Ok(steps);
+    };
+    if facts.link.kind != LinkKind::Bridge {
+        return Err(BridgeMismatch::NotABridge {
+            name: settings.name.clone(),
+        });
+    }
+    let mut steps = Vec::new();
+    if !facts.link.up {
+        steps.push(Step::RefuseAdvertisements);
+    }
+    if !facts.link.up || (promiscuous && !facts.link.promiscuous) {
+        steps.push(Step::RaiseBridge { promiscuous });
+    }
+    for wanted in gateways {
+        if facts.addresses.contains(wanted) {
+            continue;
+        }
+        if let Some(found) = facts
+            .addresses
+            .iter()
+            .find(|found| conflicts(found, wanted, gateways))
+        {
+            return Err(BridgeMismatch::OtherAddress {
+                name: settings.name.clone(),
+                found: *found,
+                wanted: *wanted,
+            });
+        }
+        steps.push(Step::AddGateway(*wanted));
+    }
+    Ok(steps)
+}
+
+/// As the stock plugin: one IPv4 subnet on a bridge, and IPv6 subnets that do not overlap.
+fn conflicts(found: &IpNetwork, wanted: &IpNetwork, gateways: &[IpNetwork]) -> bool {
+    if gateways.contains(found) || found.is_ipv4() != wanted.is_ipv4() {
+        return false;
+    }
+    found.is_ipv4() || found.contains(wanted.ip()) || wanted.contains(found.ip())
+}
+
+/// The configured routes with their next hops, and a default route for each family if asked for.
+fn routes(network: &Network, leases: &[Lease]) -> Vec<Route> {
+    let gateway = |ipv4: bool| {
+        leases
+            .iter()
+            .find(|lease| lease.address.is_ipv4() == ipv4)
+            .map(|lease| lease.gateway)
+    };
+    let mut routes: Vec<Route> = network
+        .ipam
+        .routes
+        .iter()
+        .filter(|route| gateway(route.dst.is_ipv4()).is_some())
+        .map(|route| {
+            let on_link = route.scope == Some(SCOPE_LINK);
+            let next_hop = route.gw.or(gateway(route.dst.is_ipv4()).filter(|_| !on_link));
+            Route {
+                gw: next_hop,
+                ..route.clone()
+            }
+        })
+        .collect();
+    if network.bridge.default_gateway {
+        for (ipv4, destination) in [(true, "0.0.0.0/0"), (false, "::/0")] {
+            let Some((gateway, dst)) = gateway(ipv4).zip(destination.parse().ok()) else {
+                continue;
+            };
+            if !routes.iter().any(|route| route.dst == dst && route.gw.is_some()) {
+                let plain = Route {
+                    dst,
+                    gw: None,
+                    mtu: None,
+                    advmss: None,
+                    priority: None,
+                    table: None,
+                    scope: None,
+                };
+                routes.push(Route {
+                    gw: Some(gateway),
+                    ..plain
+                });
+            }
+        }
+    }
+    routes
+}
+
+fn gateway_of(lease: &Lease) -> Option<IpNetwork> {
+    IpNetwork::new(lease.gateway, lease.address.prefix()).ok()
+}
+
+fn interface(name: &str, mac: Option<Mac>, mtu: u32, netns: Option<&Path>) -> Interface {
+    Interface {
+        name: name.to_owned(),
+        mac: mac.map(|mac| mac.to_string()).unwrap_or_default(),
+        mtu: Some(mtu),
+        sandbox: netns.map(|path| path.to_string_lossy().into_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,137 @@
+use super::*;
+use crate::owner::Owner;
+use crate::request::CniArgs;
+
+fn network(config: &str) -> Network {
+    Network::parse(config.as_bytes(), &CniArgs::default()).unwrap()
+}
+
+const SHORT: &str =
+    r#"{"cniVersion":"1.1.0","name":"net","subnet":"10.1.2.0/24","clusterCIDRs":["10.1.0.0/16"]}"#;
+
+fn lease() -> Lease {
+    Lease {
+        address: "10.1.2.3/24".parse().unwrap(),
+        gateway: [10, 1, 2, 1].into(),
+    }
+}
+
+fn bridge(up: bool, kind: LinkKind, addresses: &[&str]) -> BridgeFacts {
+    let link = Link {
+        index: 7,
+        mac: Some(Mac([2; 6])),
+        mtu: 1400,
+        up,
+        promiscuous: false,
+        kind,
+        controller: None,
+    };
+    BridgeFacts {
+        link,
+        addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
+    }
+}
+
+fn planned(network: &Network, facts: Option<&BridgeFacts>) -> Result<Plan, BridgeMismatch> {
+    let owner = Owner::new("c", "eth0");
+    let wanted = Wanted {
+        network,
+        owner,
+        ifname: "eth0",
+        netns: Path::new("/run/netns/x"),
+    };
+    plan(&wanted, &[lease()], facts)
+}
+
+fn kinds(plan: &Plan) -> Vec<&'static str> {
+    let kind = |step: &Step| match step {
+        Step::CreateBridge { .. } => "create",
+        Step::RefuseAdvertisements => "refuse-ra",
+        Step::RaiseBridge { .. } => "raise",
+        Step::AddGateway(_) => "gateway",
+        Step::Forward { .. } => "forward",
+        Step::Masquerade(_) => "masquerade",
+        Step::CreateVeth { .. } => "veth",
+        Step::SetPort { .. } => "port",
+        Step::ConfigurePod { .. } => "pod",
+    };
+    plan.steps.iter().map(kind).collect()
+}
+
+#[test]
+fn the_first_pod_makes_the_bridge_and_refuses_advertisements_before_it_is_up() {
+    let plan = planned(&network(SHORT), None).unwrap();
+    let expected = [
+        "create",
+        "refuse-ra",
+        "raise",
+        "gateway",
+        "forward",
+        "masquerade",
+        "veth",
+        "port",
+        "pod",
+    ];
+    assert_eq!(kinds(&plan), expected);
+}
+
+#[test]
+fn the_next_pod_only_needs_its_veth() {
+    let facts = bridge(true, LinkKind::Bridge, &["10.1.2.1/24", "fe80::1/64"]);
+    let plan = planned(&network(SHORT), Some(&facts)).unwrap();
+    assert_eq!(kinds(&plan), ["forward", "masquerade", "veth", "port", "pod"]);
+    assert_eq!(
+        plan.outcome.interfaces[2].mtu,
+        Some(1400),
+        "the bridge's MTU is the pod's"
+    );
+    assert_eq!(plan.outcome.interfaces[2].mac, "0a:58:0a:01:02:03");
+}
+
+#[test]
+fn only_the_veth_is_taken_back() {
+    let plan = planned(&network(SHORT), None).unwrap();
+    let undo: Vec<_> = plan.steps.iter().filter_map(Step::undo).collect();
+    assert_eq!(undo, [Undo::DeleteLink(Owner::new("c", "eth0").host_ifname())]);
+}
+
+#[test]
+fn a_bridge_of_someone_else_is_used_if_it_fits() {
+    let network = network(SHORT);
+    let empty = bridge(true, LinkKind::Bridge, &["fe80::1/64"]);
+    assert_eq!(kinds(&planned(&network, Some(&empty)).unwrap())[0], "gateway");
+    let down = bridge(false, LinkKind::Bridge, &["10.1.2.1/24"]);
+    assert_eq!(
+        kinds(&planned(&network, Some(&down)).unwrap())[..2],
+        ["refuse-ra", "raise"]
+    );
+    let other = bridge(true, LinkKind::Bridge, &["172.17.0.1/16"]);
+    let error = planned(&network, Some(&other)).unwrap_err();
+    assert!(error.to_string().contains("172.17.0.1/16") && error.to_string().contains("10.1.2.1/24"));
+    let veth = bridge(true, LinkKind::Veth, &[]);
+    assert!(matches!(
+        planned(&network, Some(&veth)),
+        Err(BridgeMismatch::NotABridge { .. })
+    ));
+}
+
+#[test]
+fn without_options_nothing_shared_but_the_bridge_is_touched() {
+    let plain = r#"{"cniVersion":"0.4.0","name":"net","ipam":{"subnet":"10.1.2.0/24"}}"#;
+    let plan = planned(&network(plain), None).unwrap();
+    assert_eq!(kinds(&plan), ["create", "refuse-ra", "raise", "veth", "pod"]);
+    assert!(plan.outcome.routes.is_empty());
+}
+
+#[test]
+fn a_configured_default_route_is_not_doubled() {
+    let config = r#"{"cniVersion":"1.0.0","name":"net","isDefaultGateway":true,
+        "ipam":{"subnet":"10.1.2.0/24","routes":[{"dst":"0.0.0.0/0"},{"dst":"fd00::/8"}]}}"#;
+    let routes = planned(&network(config), None).unwrap().outcome.routes;
+    assert_eq!(
+        routes.len(),
+        1,
+        "no second default route, none for a family without address"
+    );
+    assert_eq!(routes[0].gw, Some([10, 1, 2, 1].into()));
+}
