@@ -10,13 +10,17 @@
 //! Kubernetes API types come from `k8s-openapi` (plain data); CRI messages never get here, [`observed`] has our own
 //! words for them.
 
+pub mod backoff;
 pub mod dns;
 pub mod env;
 pub mod hash;
 pub mod hosts;
+pub mod machine;
 pub mod observed;
+pub mod pod;
 pub mod probe;
-pub mod volumes;
 pub mod qos;
 pub mod quantity;
 pub mod resources;
+pub mod status;
+pub mod volumes;
