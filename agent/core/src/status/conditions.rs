@@ -145,11 +145,7 @@ fn initialized(specs: &[Spec<'_>], statuses: &[&ContainerStatus], phase: &str) -
             .as_ref()
             .is_some_and(|state| state.running.is_some() || state.terminated.is_some())
     };
-    if statuses
-        .iter()
-        .filter(|s| is_regular(&s.name))
-        .any(|s| has_run(s))
-    {
+    if statuses.iter().filter(|s| is_regular(&s.name)).any(has_run) {
         return plain(true);
     }
     let incomplete = |spec: &&Spec<'_>| {

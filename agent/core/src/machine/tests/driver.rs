@@ -85,39 +85,14 @@ impl Runtime {
                 user: String::new(),
             }),
             Step::StartContainer(start) => Outcome::Container(Box::new(self.start(start, pod, now))),
-            Step::StopContainer { id, .. } => {
-                if let Some(container) = self.container(id)
-                    && matches!(container.state, ContainerState::Running { .. })
-                {
-                    container.state = exited(137, now.wall);
-                }
-                Outcome::Done
-            }
-            Step::StopSandbox { id } => {
-                if !self.running().is_empty() {
-                    self.violations
-                        .push("sandbox stopped under running containers".into());
-                }
-                for sandbox in self.pod.sandboxes.iter_mut().filter(|s| s.id == *id) {
-                    sandbox.ready = false;
-                }
-                Outcome::Done
-            }
+            Step::StopContainer { id, .. } => self.stop(id, now),
+            Step::StopSandbox { id } => self.stop_sandbox(id),
             Step::RemoveSandbox { id } => {
                 self.pod.sandboxes.retain(|s| s.id != *id);
                 self.pod.containers.retain(|c| c.sandbox_id != *id);
                 Outcome::Done
             }
-            Step::RemoveContainer { id } => {
-                if self
-                    .container(id)
-                    .is_some_and(|c| matches!(c.state, ContainerState::Running { .. }))
-                {
-                    self.violations.push("a running container was removed".into());
-                }
-                self.pod.containers.retain(|c| c.id != *id);
-                Outcome::Done
-            }
+            Step::RemoveContainer { id } => self.remove(id),
             Step::Observe => Outcome::Observed(Arc::new(self.pod.clone())),
             Step::TakeTurn
             | Step::SetUp
@@ -128,6 +103,39 @@ impl Runtime {
             | Step::Delete { .. }
             | Step::CleanUp => Outcome::Done,
         })
+    }
+
+    fn stop(&mut self, id: &str, now: Now) -> Outcome {
+        if let Some(container) = self.container(id)
+            && matches!(container.state, ContainerState::Running { .. })
+        {
+            container.state = exited(137, now.wall);
+        }
+        Outcome::Done
+    }
+
+    fn stop_sandbox(&mut self, id: &str) -> Outcome {
+        if !self.running().is_empty() {
+            self.violations
+                .push("sandbox stopped under running containers".into());
+        }
+        self.pod
+            .sandboxes
+            .iter_mut()
+            .filter(|s| s.id == id)
+            .for_each(|s| s.ready = false);
+        Outcome::Done
+    }
+
+    fn remove(&mut self, id: &str) -> Outcome {
+        if self
+            .container(id)
+            .is_some_and(|c| matches!(c.state, ContainerState::Running { .. }))
+        {
+            self.violations.push("a running container was removed".into());
+        }
+        self.pod.containers.retain(|c| c.id != id);
+        Outcome::Done
     }
 
     fn run_sandbox(&mut self, attempt: u32, pod: &Pod, now: Now) -> Sandbox {
@@ -195,6 +203,12 @@ fn exited(code: i32, now: Timestamp) -> ContainerState {
     })
 }
 
+/// Instants cannot be made otherwise.
+#[allow(clippy::disallowed_methods)]
+fn epoch() -> Instant {
+    Instant::now()
+}
+
 impl Driver {
     pub(super) fn new(pod: Pod) -> Self {
         Self::with(pod, Runtime::default())
@@ -204,7 +218,7 @@ impl Driver {
     pub(super) fn with(pod: Pod, runtime: Runtime) -> Self {
         let wall = Timestamp::from_second(1_800_000_000).expect("in range");
         let now = Now {
-            instant: Instant::now(),
+            instant: epoch(),
             wall,
         };
         let facts = Arc::new(NodeFacts {

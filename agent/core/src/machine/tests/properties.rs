@@ -69,6 +69,10 @@ fn any_pod() -> impl Strategy<Value = Pod> {
     })
 }
 
+fn pick(i: usize, len: usize) -> Option<usize> {
+    (len > 0).then(|| i % len)
+}
+
 /// The history so far, and what must never happen.
 struct World {
     d: Driver,
@@ -104,15 +108,8 @@ impl World {
     }
 
     fn apply(mut self, op: Op) -> Self {
-        let pick = |i: usize, len: usize| if len == 0 { None } else { Some(i % len) };
         match op {
-            Op::Succeed(i) => {
-                if let Some(i) = pick(i, self.d.pending.len()) {
-                    let asked = self.d.pending[i] == Step::Observe;
-                    self.d.succeed(i);
-                    self.remember(asked);
-                }
-            }
+            Op::Succeed(i) => self.succeed(i),
             Op::Fail(i) => {
                 if let Some(i) = pick(i, self.d.pending.len()) {
                     self.d.fail(i, "ErrImagePull", Retry::Backoff);
@@ -124,74 +121,83 @@ impl World {
             }
             Op::ObserveStale(back) => {
                 self.seen = self.past.len().saturating_sub(1 + back).max(self.seen);
-                self.d
-                    .event(Event::Observed(Arc::new(self.past[self.seen].clone())));
+                let observed = Arc::new(self.past[self.seen].clone());
+                self.d.event(Event::Observed(observed));
             }
-            Op::Exit(i, code) => {
-                let running: Vec<String> = self.d.runtime.running().iter().map(ToString::to_string).collect();
-                if let Some(i) = pick(i, running.len()) {
-                    self.d.runtime.exit(&running[i], code, self.d.now.wall);
-                    self.remember(false);
-                }
-            }
-            Op::LoseSandbox => {
-                for name in ["a", "b", "i", "s"] {
-                    self.d.runtime.exit(name, 137, self.d.now.wall);
-                }
-                self.d
-                    .runtime
-                    .pod
-                    .sandboxes
-                    .iter_mut()
-                    .for_each(|s| s.ready = false);
-                self.d.observe();
-                self.remember(true);
-            }
-            Op::Liveness(i) => {
-                let ids: Vec<String> = self
-                    .d
-                    .runtime
-                    .pod
-                    .containers
-                    .iter()
-                    .map(|c| c.id.clone())
-                    .collect();
-                if let Some(i) = pick(i, ids.len()) {
-                    let (kind, verdict) = (ProbeKind::Liveness, Verdict::Failure);
-                    self.d.event(Event::Probe {
-                        container_id: ids[i].clone(),
-                        kind,
-                        verdict,
-                    });
-                }
-            }
+            Op::Exit(i, code) => self.exit(i, code),
+            Op::LoseSandbox => self.lose_sandbox(),
+            Op::Liveness(i) => self.fail_liveness(i),
             Op::Pass(secs) => self.d.pass(Duration::from_secs(secs)),
             // An object that is gone does not change any more.
             Op::ChangeImage | Op::Delete(_) if !self.d.machine.present() => {}
-            Op::ChangeImage => {
-                let mut pod = Pod::clone(self.d.machine.pod());
-                if let Some(container) = pod.spec.as_mut().and_then(|s| s.containers.first_mut()) {
-                    container.image = container.image.as_ref().map(|i| format!("{i}x"));
-                }
-                self.d.desire(pod);
-            }
+            Op::ChangeImage => self.change_image(),
             Op::Delete(grace) => {
                 let pod = deleted(&self.d.machine.pod().clone(), grace);
                 self.d.desire(pod);
             }
             Op::Remove => self.d.event(Event::Removed),
+            // An agent that was killed has no steps in flight; the object may be gone by then.
+            Op::RestartAgent if !self.d.machine.present() || self.d.machine.gone() => {}
             Op::RestartAgent => {
-                // An agent that was killed has no steps in flight; the object may be gone by then.
-                if self.d.machine.present() && !self.d.machine.gone() {
-                    self.d = self.d.restart_agent();
-                    self.remember(true);
-                }
+                self.d = self.d.restart_agent();
+                self.remember(true);
             }
         }
         let begun = self.d.begun.len();
         self.d.plan();
         self.check(begun);
         self
+    }
+
+    fn succeed(&mut self, i: usize) {
+        let Some(i) = pick(i, self.d.pending.len()) else {
+            return;
+        };
+        let asked = self.d.pending[i] == Step::Observe;
+        self.d.succeed(i);
+        self.remember(asked);
+    }
+
+    fn exit(&mut self, i: usize, code: i32) {
+        let running: Vec<String> = self.d.runtime.running().iter().map(ToString::to_string).collect();
+        let Some(i) = pick(i, running.len()) else { return };
+        self.d.runtime.exit(&running[i], code, self.d.now.wall);
+        self.remember(false);
+    }
+
+    fn lose_sandbox(&mut self) {
+        for name in ["a", "b", "i", "s"] {
+            self.d.runtime.exit(name, 137, self.d.now.wall);
+        }
+        self.d
+            .runtime
+            .pod
+            .sandboxes
+            .iter_mut()
+            .for_each(|s| s.ready = false);
+        self.d.observe();
+        self.remember(true);
+    }
+
+    fn fail_liveness(&mut self, i: usize) {
+        let containers = &self.d.runtime.pod.containers;
+        let Some(i) = pick(i, containers.len()) else {
+            return;
+        };
+        let (container_id, kind) = (containers[i].id.clone(), ProbeKind::Liveness);
+        self.d.event(Event::Probe {
+            container_id,
+            kind,
+            verdict: Verdict::Failure,
+        });
+    }
+
+    fn change_image(&mut self) {
+        let mut pod = Pod::clone(self.d.machine.pod());
+        if let Some(container) = pod.spec.as_mut().and_then(|s| s.containers.first_mut()) {
+            container.image = container.image.as_ref().map(|i| format!("{i}x"));
+        }
+        self.d.desire(pod);
     }
 
     fn check(&mut self, begun: usize) {
