@@ -11,7 +11,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, error::ErrorKind};
 use crate::config::{Config, ConfigError, FIELDS, Field, Kind, Sources, by_flag, load};
 
 /// What `--version` prints; kubeadm reads it.
-pub const VERSION: &str = "v1.36.3";
+pub(crate) const VERSION: &str = "v1.36.3";
 
 /// Flags that exist only as flags.
 const PLAIN: &[&str] = &[
@@ -66,7 +66,7 @@ const IGNORED_SWITCHES: &[&str] = &[
 
 /// What the command line asks for.
 #[derive(Debug)]
-pub enum Invocation {
+pub(crate) enum Invocation {
     /// Print this and exit 0.
     Print(String),
     /// Run the agent.
@@ -75,7 +75,10 @@ pub enum Invocation {
 
 /// Read the command line and the files that it names. `args` starts with the program's name; `hostname` is the
 /// machine's.
-pub fn parse(args: impl IntoIterator<Item = OsString>, hostname: &str) -> Result<Invocation, ConfigError> {
+pub(crate) fn parse(
+    args: impl IntoIterator<Item = OsString>,
+    hostname: &str,
+) -> Result<Invocation, ConfigError> {
     let matches = match command().try_get_matches_from(normalised(args)) {
         Ok(matches) => matches,
         Err(error) if error.kind() == ErrorKind::DisplayHelp => {

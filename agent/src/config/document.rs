@@ -11,21 +11,21 @@ use super::{
 };
 
 /// `apiVersion` of every file.
-pub const API_VERSION: &str = "kubelet.config.k8s.io/v1beta1";
+pub(crate) const API_VERSION: &str = "kubelet.config.k8s.io/v1beta1";
 /// `kind` of every file.
-pub const KIND: &str = "KubeletConfiguration";
+pub(crate) const KIND: &str = "KubeletConfiguration";
 
 /// One source of configuration: a file or the command line.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Layer {
+pub(crate) struct Layer {
     /// The fields that it sets; a null takes back what an earlier layer set.
-    pub values: Map<String, Value>,
+    pub(crate) values: Map<String, Value>,
     /// What was ignored, in words.
-    pub notices: Vec<String>,
+    pub(crate) notices: Vec<String>,
 }
 
 /// Read a file's text: YAML or JSON. `source` names it in errors.
-pub fn decode(text: &str, source: &str) -> Result<Layer, ConfigError> {
+pub(crate) fn decode(text: &str, source: &str) -> Result<Layer, ConfigError> {
     let mut notices = Vec::new();
     let strict = serde_saphyr::options! {};
     let value: Value = match serde_saphyr::from_str_with_options(text, strict) {
@@ -115,7 +115,7 @@ fn check(
 }
 
 /// Lay `over` on `base`: JSON merge patch (RFC 7386), as the reference merges drop-in files.
-pub fn merge(base: &mut Map<String, Value>, over: Map<String, Value>) {
+pub(crate) fn merge(base: &mut Map<String, Value>, over: Map<String, Value>) {
     for (key, value) in over {
         match (base.get_mut(&key), value) {
             (_, Value::Null) => {
@@ -135,7 +135,7 @@ pub fn merge(base: &mut Map<String, Value>, over: Map<String, Value>) {
 }
 
 /// The value at a dotted path.
-pub fn get<'a>(values: &'a Map<String, Value>, path: &str) -> Option<&'a Value> {
+pub(crate) fn get<'a>(values: &'a Map<String, Value>, path: &str) -> Option<&'a Value> {
     match path.split_once('.') {
         None => values.get(path),
         Some((head, rest)) => get(values.get(head)?.as_object()?, rest),
@@ -143,7 +143,7 @@ pub fn get<'a>(values: &'a Map<String, Value>, path: &str) -> Option<&'a Value> 
 }
 
 /// Set the value at a dotted path; groups on the way are made.
-pub fn set(values: &mut Map<String, Value>, path: &str, value: Value) {
+pub(crate) fn set(values: &mut Map<String, Value>, path: &str, value: Value) {
     match path.split_once('.') {
         None => {
             values.insert(path.to_owned(), value);
@@ -161,7 +161,7 @@ pub fn set(values: &mut Map<String, Value>, path: &str, value: Value) {
 }
 
 /// Fill in defaults, and the few that depend on other fields.
-pub fn complete(values: &mut Map<String, Value>) {
+pub(crate) fn complete(values: &mut Map<String, Value>) {
     let given = |values: &Map<String, Value>, path: &str| get(values, path).cloned().filter(|v| !v.is_null());
     let update_frequency = given(values, "nodeStatusUpdateFrequency");
     let report_frequency = given(values, "nodeStatusReportFrequency");
@@ -214,7 +214,7 @@ fn complete_eviction(values: &mut Map<String, Value>) {
 }
 
 /// The fields that are set to something else than the default and that the agent does not act on yet.
-pub fn not_honoured(values: &Map<String, Value>) -> Vec<&'static str> {
+pub(crate) fn not_honoured(values: &Map<String, Value>) -> Vec<&'static str> {
     let differs = |field: &fields::Field| {
         let default = field
             .default

@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 
 /// Why a text is not a duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ParseDurationError {
+pub(crate) enum ParseDurationError {
     /// No text, or only a sign.
     #[error("empty duration")]
     Empty,
@@ -22,7 +22,7 @@ pub enum ParseDurationError {
 }
 
 /// Nanoseconds of a Go duration; the sign is kept. Range: that of `i64`.
-pub fn parse_nanos(text: &str) -> Result<i64, ParseDurationError> {
+pub(crate) fn parse_nanos(text: &str) -> Result<i64, ParseDurationError> {
     let (negative, mut rest) = match text.as_bytes().first() {
         Some(b'-') => (true, &text[1..]),
         Some(b'+') => (false, &text[1..]),
@@ -88,19 +88,19 @@ fn parse_part(text: &str) -> Result<(i128, &str), ParseDurationError> {
 }
 
 /// A Go duration that cannot be negative here: a negative one counts as zero, as "disabled" does.
-pub fn parse(text: &str) -> Result<Duration, ParseDurationError> {
+pub(crate) fn parse(text: &str) -> Result<Duration, ParseDurationError> {
     Ok(Duration::from_nanos(
         u64::try_from(parse_nanos(text)?).unwrap_or(0),
     ))
 }
 
 /// serde: a Go duration in a string.
-pub fn de_duration<'de, D: Deserializer<'de>>(de: D) -> Result<Duration, D::Error> {
+pub(crate) fn de_duration<'de, D: Deserializer<'de>>(de: D) -> Result<Duration, D::Error> {
     parse(&String::deserialize(de)?).map_err(D::Error::custom)
 }
 
 /// serde: a Go duration in a string, or nothing.
-pub fn de_duration_opt<'de, D: Deserializer<'de>>(de: D) -> Result<Option<Duration>, D::Error> {
+pub(crate) fn de_duration_opt<'de, D: Deserializer<'de>>(de: D) -> Result<Option<Duration>, D::Error> {
     Option::<String>::deserialize(de)?
         .map(|text| parse(&text).map_err(D::Error::custom))
         .transpose()

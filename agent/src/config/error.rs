@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 /// One refusal; the text names the source, the field, the value and what is allowed.
 #[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
+pub(crate) enum ConfigError {
     /// A flag that kubelet does not have.
     #[error("unknown flag: {flag} (see --help)")]
     UnknownFlag {

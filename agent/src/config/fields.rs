@@ -9,19 +9,19 @@ use super::kind::Kind::{self, *};
 
 /// One row of the table.
 #[derive(Debug)]
-pub struct Field {
+pub(crate) struct Field {
     /// Dotted path in the document, e.g. `authentication.webhook.cacheTTL`.
-    pub path: &'static str,
+    pub(crate) path: &'static str,
     /// The mirroring flag without dashes; empty: none.
-    pub flag: &'static str,
+    pub(crate) flag: &'static str,
     /// Type and allowed values.
-    pub kind: Kind,
+    pub(crate) kind: Kind,
     /// Default in the flag's notation; `None`: the field stays unset.
-    pub default: Option<&'static str>,
+    pub(crate) default: Option<&'static str>,
     /// `""`, `0`, `0s` and `false` mean the default.
-    pub zero_is_default: bool,
+    pub(crate) zero_is_default: bool,
     /// The agent acts on it.
-    pub honoured: bool,
+    pub(crate) honoured: bool,
 }
 
 impl Field {
@@ -75,7 +75,7 @@ const PORT: Kind = Int(0, 65535);
 
 /// All fields, grouped as in the API's documentation.
 #[rustfmt::skip]
-pub const FIELDS: &[Field] = &[
+pub(crate) const FIELDS: &[Field] = &[
     // the agent's API and who may call it
     opt("enableServer", "enable-server", Bool, "true").later(),
     plain("address", "address", Ip, "0.0.0.0").later(),
@@ -187,7 +187,7 @@ pub const FIELDS: &[Field] = &[
     opt("podPidsLimit", "pod-max-pids", Int(i64::MIN, i64::MAX), "-1").later(),
     opt("cpuCFSQuota", "cpu-cfs-quota", Bool, "true"),
     opt("cpuCFSQuotaPeriod", "cpu-cfs-quota-period", Duration, "100ms"),
-    plain("maxOpenFiles", "max-open-files", Int(0, i64::MAX), "1000000").later(),
+    plain("maxOpenFiles", "max-open-files", Int(0, i64::MAX), "1000000"),
     opt("failSwapOn", "fail-swap-on", Bool, "true"),
     plain("memorySwap.swapBehavior", "", OneOf(&["", "NoSwap", "LimitedSwap"]), "").later(),
     opt("memoryThrottlingFactor", "", Float, "0.9").later(),
@@ -205,7 +205,7 @@ pub const FIELDS: &[Field] = &[
     plain("evictionHard", "eviction-hard", StrMap('<'), ""),
     plain("evictionSoft", "eviction-soft", StrMap('<'), "").later(),
     plain("evictionSoftGracePeriod", "eviction-soft-grace-period", StrMap('='), "").later(),
-    plain("evictionPressureTransitionPeriod", "eviction-pressure-transition-period", Duration, "5m").later(),
+    plain("evictionPressureTransitionPeriod", "eviction-pressure-transition-period", Duration, "5m"),
     plain("evictionMaxPodGracePeriod", "eviction-max-pod-grace-period", SIGNED, "0").later(),
     plain("evictionMinimumReclaim", "eviction-minimum-reclaim", StrMap('='), "").later(),
     opt("mergeDefaultEvictionSettings", "", Bool, "false"),
@@ -236,17 +236,17 @@ pub const FIELDS: &[Field] = &[
 ];
 
 /// The row of a path.
-pub fn by_path(path: &str) -> Option<&'static Field> {
+pub(crate) fn by_path(path: &str) -> Option<&'static Field> {
     FIELDS.iter().find(|field| field.path == path)
 }
 
 /// The row mirrored by a flag.
-pub fn by_flag(flag: &str) -> Option<&'static Field> {
+pub(crate) fn by_flag(flag: &str) -> Option<&'static Field> {
     FIELDS.iter().find(|field| !flag.is_empty() && field.flag == flag)
 }
 
 /// `path` is an object that holds fields, e.g. `authentication.webhook`.
-pub fn is_group(path: &str) -> bool {
+pub(crate) fn is_group(path: &str) -> bool {
     FIELDS.iter().any(|field| {
         field
             .path

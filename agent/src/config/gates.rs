@@ -93,14 +93,14 @@ fn has(list: &str, name: &str) -> bool {
 }
 
 /// Is the gate on, given what the user set?
-pub fn enabled(user: &BTreeMap<String, bool>, name: &str) -> bool {
+pub(crate) fn enabled(user: &BTreeMap<String, bool>, name: &str) -> bool {
     user.get(name)
         .copied()
         .unwrap_or_else(|| has(ON, name) || has(LOCKED_ON, name))
 }
 
 /// Why the user may not set this gate to this value.
-pub fn refuse(name: &str, value: bool) -> Option<String> {
+pub(crate) fn refuse(name: &str, value: bool) -> Option<String> {
     let locked = |to| {
         Some(format!(
             "cannot set feature gate {name} to {value}, feature is locked to {to}"

@@ -2,13 +2,14 @@
 
 use std::net::IpAddr;
 
+use gantry_agent_core::quantity::Quantity as ParsedQuantity;
 use serde_json::{Map, Number, Value, json};
 
 use super::duration;
 
 /// Type and allowed values of a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// `true` or `false`.
     Bool,
     /// An integer in an inclusive range.
@@ -45,7 +46,7 @@ pub enum Kind {
 
 impl Kind {
     /// Is the value of this type and within its limits? Else what is allowed, in words.
-    pub fn check(self, value: &Value) -> Result<(), String> {
+    pub(crate) fn check(self, value: &Value) -> Result<(), String> {
         let text = |ok: fn(&str) -> bool| value.as_str().is_some_and(ok);
         let ok = match self {
             Self::Bool => value.is_boolean(),
@@ -61,7 +62,9 @@ impl Kind {
             Self::OneOf(allowed) => value
                 .as_str()
                 .is_some_and(|t| t.is_empty() || allowed.contains(&t)),
-            Self::Quantity => value.is_number() || text(|t| t.is_empty() || is_quantity(t)),
+            Self::Quantity => {
+                value.is_number() || text(|t| t.is_empty() || t.parse::<ParsedQuantity>().is_ok())
+            }
             Self::StrList => value
                 .as_array()
                 .is_some_and(|list| list.iter().all(Value::is_string)),
@@ -71,9 +74,10 @@ impl Kind {
             Self::StrMap(_) => value
                 .as_object()
                 .is_some_and(|map| map.values().all(Value::is_string)),
-            Self::QuantityMap(_) => value
-                .as_object()
-                .is_some_and(|map| map.values().all(|v| v.as_str().is_some_and(|t| is_quantity(t)))),
+            Self::QuantityMap(_) => value.as_object().is_some_and(|map| {
+                map.values()
+                    .all(|v| v.as_str().is_some_and(|t| t.parse::<ParsedQuantity>().is_ok()))
+            }),
             Self::BoolMap => value
                 .as_object()
                 .is_some_and(|map| map.values().all(Value::is_boolean)),
@@ -90,7 +94,7 @@ impl Kind {
     }
 
     /// What is allowed, in words, for error messages.
-    pub fn allowed(self) -> String {
+    pub(crate) fn allowed(self) -> String {
         match self {
             Self::Bool => "true or false".into(),
             Self::Int(min, max) => format!("an integer between {min} and {max}"),
@@ -115,7 +119,7 @@ impl Kind {
     ///
     /// # Errors
     /// What is allowed, in words.
-    pub fn read(self, text: &str) -> Result<Value, String> {
+    pub(crate) fn read(self, text: &str) -> Result<Value, String> {
         let fail = || self.allowed();
         Ok(match self {
             Self::Bool => Value::Bool(parse_bool(text).ok_or_else(fail)?),
@@ -166,7 +170,7 @@ impl Kind {
     }
 
     /// The API's zero value of this type.
-    pub fn is_zero(self, value: &Value) -> bool {
+    pub(crate) fn is_zero(self, value: &Value) -> bool {
         match value {
             Value::Null => true,
             Value::Bool(on) => !on,
@@ -210,20 +214,4 @@ fn read_taint(text: &str) -> Option<Value> {
     let (key, value) = name.split_once('=').unwrap_or((name, ""));
     let taint = json!({"key": key, "value": value, "effect": effect});
     is_taint(&taint).then_some(taint)
-}
-
-/// The notation of resource quantities: a decimal number and a suffix.
-fn is_quantity(text: &str) -> bool {
-    let number = text.strip_prefix(['+', '-']).unwrap_or(text);
-    let end = number
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(number.len());
-    let (digits, suffix) = number.split_at(end);
-    let suffixes = [
-        "", "n", "u", "m", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei",
-    ];
-    let exponent = suffix
-        .strip_prefix(['e', 'E'])
-        .is_some_and(|exp| exp.parse::<i8>().is_ok());
-    digits.parse::<f64>().is_ok() && (suffixes.contains(&suffix) || exponent)
 }

@@ -17,7 +17,10 @@ mod gates;
 mod kind;
 mod settings;
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
+mod threshold;
 mod validate;
 
 use std::{
@@ -28,7 +31,8 @@ use std::{
 
 use serde_json::{Map, Value};
 
-pub use self::{error::ConfigError, settings::Settings};
+pub(crate) use self::threshold::Threshold;
+pub(crate) use self::{error::ConfigError, settings::Settings};
 pub(crate) use self::{fields::FIELDS, fields::Field, fields::by_flag, kind::Kind};
 
 /// Hard eviction thresholds unless the user gives others (`pkg/kubelet/eviction/defaults_linux.go`).
@@ -42,34 +46,34 @@ const EVICTION_HARD: [(&str, &str); 5] = [
 
 /// Everything that the agent was told, complete and valid.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Config {
+pub(crate) struct Config {
     /// The name of our Node object: `--hostname-override`, else the host's name in lower case.
-    pub node_name: String,
+    pub(crate) node_name: String,
     /// The machine's own host name.
-    pub hostname: String,
+    pub(crate) hostname: String,
     /// The file that holds (or, after the bootstrap, will hold) the connection to the API server.
-    pub kubeconfig: Option<PathBuf>,
+    pub(crate) kubeconfig: Option<PathBuf>,
     /// The file with the bootstrap token.
-    pub bootstrap_kubeconfig: Option<PathBuf>,
+    pub(crate) bootstrap_kubeconfig: Option<PathBuf>,
     /// Where pods' directories and plugins live, `/var/lib/kubelet`.
-    pub root_dir: PathBuf,
+    pub(crate) root_dir: PathBuf,
     /// Where certificates live, `/var/lib/kubelet/pki`.
-    pub cert_dir: PathBuf,
+    pub(crate) cert_dir: PathBuf,
     /// `--node-ip`: none, one, or one of each family; the first is the primary one.
-    pub node_ips: Vec<IpAddr>,
+    pub(crate) node_ips: Vec<IpAddr>,
     /// `--node-labels`.
-    pub node_labels: BTreeMap<String, String>,
+    pub(crate) node_labels: BTreeMap<String, String>,
     /// `--cloud-provider=external`: a cloud controller fills in addresses and removes the `uninitialized` taint.
-    pub external_cloud_provider: bool,
+    pub(crate) external_cloud_provider: bool,
     /// KubeletConfiguration.
-    pub kubelet: Settings,
+    pub(crate) kubelet: Settings,
     /// What was read and ignored; to be logged once.
-    pub notices: Vec<String>,
+    pub(crate) notices: Vec<String>,
 }
 
 impl Config {
     /// Is the feature gate on?
-    pub fn feature(&self, gate: &str) -> bool {
+    pub(crate) fn feature(&self, gate: &str) -> bool {
         gates::enabled(&self.kubelet.feature_gates, gate)
     }
 }

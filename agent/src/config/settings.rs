@@ -7,258 +7,278 @@
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
 use k8s_openapi::api::core::v1::Taint;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use super::duration::{de_duration, de_duration_opt};
 
 /// Fields of `kubelet.config.k8s.io/v1beta1` KubeletConfiguration; the names and meanings are the API's.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Settings {
+pub(crate) struct Settings {
     /// Directory (or file) of static pod manifests; empty: none.
-    pub static_pod_path: String,
+    pub(crate) static_pod_path: String,
     /// Root of the pods' log directories.
-    pub pod_logs_dir: PathBuf,
+    pub(crate) pod_logs_dir: PathBuf,
     /// Time between two full passes over an unchanged pod.
     #[serde(deserialize_with = "de_duration")]
-    pub sync_frequency: Duration,
+    pub(crate) sync_frequency: Duration,
     /// Time between two scans of `static_pod_path`.
     #[serde(deserialize_with = "de_duration")]
-    pub file_check_frequency: Duration,
+    pub(crate) file_check_frequency: Duration,
     /// Where the HTTPS API listens.
-    pub address: IpAddr,
+    pub(crate) address: IpAddr,
     /// Port of the HTTPS API.
-    pub port: u16,
+    pub(crate) port: u16,
     /// Serving certificate; empty: self-signed in the certificate directory.
-    pub tls_cert_file: String,
+    pub(crate) tls_cert_file: String,
     /// Key of the serving certificate.
-    pub tls_private_key_file: String,
+    pub(crate) tls_private_key_file: String,
     /// Renew the client certificate before it expires.
-    pub rotate_certificates: bool,
+    pub(crate) rotate_certificates: bool,
     /// Ask the API server for a serving certificate.
     #[serde(rename = "serverTLSBootstrap")]
-    pub server_tls_bootstrap: bool,
+    pub(crate) server_tls_bootstrap: bool,
     /// Who may call the HTTPS API.
-    pub authentication: Authentication,
+    pub(crate) authentication: Authentication,
     /// What callers may do.
-    pub authorization: Authorization,
+    pub(crate) authorization: Authorization,
     /// Image pulls per second; 0: no limit.
     #[serde(rename = "registryPullQPS")]
-    pub registry_pull_qps: u32,
+    pub(crate) registry_pull_qps: u32,
     /// Burst of image pulls.
-    pub registry_burst: u32,
+    pub(crate) registry_burst: u32,
     /// Events per second sent to the API server; 0: no limit.
     #[serde(rename = "eventRecordQPS")]
-    pub event_record_qps: u32,
+    pub(crate) event_record_qps: u32,
     /// Burst of events.
-    pub event_burst: u32,
+    pub(crate) event_burst: u32,
     /// Port of the health endpoint; 0: none.
-    pub healthz_port: u16,
+    pub(crate) healthz_port: u16,
     /// Address of the health endpoint.
-    pub healthz_bind_address: IpAddr,
+    pub(crate) healthz_bind_address: IpAddr,
     /// The agent's own OOM score adjustment.
-    pub oom_score_adj: i32,
+    pub(crate) oom_score_adj: i32,
     /// DNS domain of the cluster; empty: none.
-    pub cluster_domain: String,
+    pub(crate) cluster_domain: String,
     /// Name servers for pods with DNS policy ClusterFirst.
-    #[serde(rename = "clusterDNS")]
-    pub cluster_dns: Vec<IpAddr>,
+    #[serde(rename = "clusterDNS", deserialize_with = "de_ips")]
+    pub(crate) cluster_dns: Vec<IpAddr>,
     /// Idle time after which exec, attach and port-forward streams are closed; zero: never.
     #[serde(deserialize_with = "de_duration")]
-    pub streaming_connection_idle_timeout: Duration,
+    pub(crate) streaming_connection_idle_timeout: Duration,
     /// Time between two computations of the node's status.
     #[serde(deserialize_with = "de_duration")]
-    pub node_status_update_frequency: Duration,
+    pub(crate) node_status_update_frequency: Duration,
     /// Time after which an unchanged node status is sent anyway.
     #[serde(deserialize_with = "de_duration")]
-    pub node_status_report_frequency: Duration,
+    pub(crate) node_status_report_frequency: Duration,
     /// Life of the node lease, seconds.
-    pub node_lease_duration_seconds: u32,
+    pub(crate) node_lease_duration_seconds: u32,
     /// Age below which unused images are kept.
     #[serde(rename = "imageMinimumGCAge", deserialize_with = "de_duration")]
-    pub image_minimum_gc_age: Duration,
+    pub(crate) image_minimum_gc_age: Duration,
     /// Age above which unused images go; zero: never.
     #[serde(rename = "imageMaximumGCAge", deserialize_with = "de_duration")]
-    pub image_maximum_gc_age: Duration,
+    pub(crate) image_maximum_gc_age: Duration,
     /// Disk use, percent, above which images are collected; 100: never.
     #[serde(rename = "imageGCHighThresholdPercent")]
-    pub image_gc_high_threshold_percent: u8,
+    pub(crate) image_gc_high_threshold_percent: u8,
     /// Disk use, percent, down to which images are collected.
     #[serde(rename = "imageGCLowThresholdPercent")]
-    pub image_gc_low_threshold_percent: u8,
+    pub(crate) image_gc_low_threshold_percent: u8,
     /// Parent of all pod cgroups; empty: the root.
-    pub cgroup_root: String,
+    pub(crate) cgroup_root: String,
     /// Make QoS and pod cgroups.
     #[serde(rename = "cgroupsPerQOS")]
-    pub cgroups_per_qos: bool,
+    pub(crate) cgroups_per_qos: bool,
     /// `cgroupfs` or `systemd`; what the runtime says wins.
-    pub cgroup_driver: String,
+    pub(crate) cgroup_driver: String,
     /// Refuse to start on cgroup v1.
-    pub fail_cgroup_v1: bool,
+    pub(crate) fail_cgroup_v1: bool,
     /// cgroup v2: kill only the process that ran out of memory, not its whole container.
-    pub single_process_oom_kill: Option<bool>,
+    #[serde(rename = "singleProcessOOMKill", default)]
+    pub(crate) single_process_oom_kill: Option<bool>,
     /// Deadline of CRI calls other than pulls and streams.
     #[serde(deserialize_with = "de_duration")]
-    pub runtime_request_timeout: Duration,
+    pub(crate) runtime_request_timeout: Duration,
     /// Pods that fit on the node.
-    pub max_pods: u32,
+    pub(crate) max_pods: u32,
     /// Pods per CPU core; 0: no limit.
-    pub pods_per_core: u32,
+    pub(crate) pods_per_core: u32,
     /// Processes per pod; -1: the node's allocatable.
-    pub pod_pids_limit: i64,
+    pub(crate) pod_pids_limit: i64,
     /// Pod range in standalone mode.
     #[serde(rename = "podCIDR")]
-    pub pod_cidr: String,
+    pub(crate) pod_cidr: String,
     /// resolv.conf for pods with DNS policy Default; empty: none.
-    pub resolv_conf: String,
+    pub(crate) resolv_conf: String,
     /// Enforce CPU limits.
     #[serde(rename = "cpuCFSQuota")]
-    pub cpu_cfs_quota: bool,
+    pub(crate) cpu_cfs_quota: bool,
     /// Period of CPU limits.
     #[serde(rename = "cpuCFSQuotaPeriod", deserialize_with = "de_duration")]
-    pub cpu_cfs_quota_period: Duration,
+    pub(crate) cpu_cfs_quota_period: Duration,
+    /// Files that the agent may have open.
+    pub(crate) max_open_files: u64,
     /// Images listed in the node's status; -1: all.
-    pub node_status_max_images: i32,
+    pub(crate) node_status_max_images: i32,
     /// Requests per second to the API server; 0: no limit.
     #[serde(rename = "kubeAPIQPS")]
-    pub kube_api_qps: u32,
+    pub(crate) kube_api_qps: u32,
     /// Burst of requests to the API server.
     #[serde(rename = "kubeAPIBurst")]
-    pub kube_api_burst: u32,
+    pub(crate) kube_api_burst: u32,
     /// One image pull at a time.
-    pub serialize_image_pulls: bool,
+    pub(crate) serialize_image_pulls: bool,
     /// Image pulls at the same time when not serialised; `None`: no limit.
-    pub max_parallel_image_pulls: Option<u32>,
+    #[serde(default)]
+    pub(crate) max_parallel_image_pulls: Option<u32>,
     /// Hard eviction thresholds, signal to quantity or percent.
-    pub eviction_hard: BTreeMap<String, String>,
+    pub(crate) eviction_hard: BTreeMap<String, String>,
+    /// How long a pressure condition lasts at least.
+    #[serde(deserialize_with = "de_duration")]
+    pub(crate) eviction_pressure_transition_period: Duration,
     /// The attach-detach controller attaches volumes.
-    pub enable_controller_attach_detach: bool,
+    pub(crate) enable_controller_attach_detach: bool,
     /// Feature gates set by the user.
-    pub feature_gates: BTreeMap<String, bool>,
+    pub(crate) feature_gates: BTreeMap<String, bool>,
     /// Refuse to start when swap is on.
-    pub fail_swap_on: bool,
+    pub(crate) fail_swap_on: bool,
     /// Size at which a container log is rotated, a quantity.
-    pub container_log_max_size: String,
+    pub(crate) container_log_max_size: String,
     /// Log files kept for a container.
-    pub container_log_max_files: u32,
+    pub(crate) container_log_max_files: u32,
     /// Resources kept from pods for the system.
-    pub system_reserved: BTreeMap<String, String>,
+    pub(crate) system_reserved: BTreeMap<String, String>,
     /// Resources kept from pods for Kubernetes' daemons.
-    pub kube_reserved: BTreeMap<String, String>,
+    pub(crate) kube_reserved: BTreeMap<String, String>,
     /// What the reservations are enforced on.
-    pub enforce_node_allocatable: Vec<String>,
+    pub(crate) enforce_node_allocatable: Vec<String>,
     /// CPUs kept from pods.
     #[serde(rename = "reservedSystemCPUs")]
-    pub reserved_system_cpus: String,
+    pub(crate) reserved_system_cpus: String,
     /// Unsafe sysctls that pods may set; a trailing `*` matches a prefix.
-    pub allowed_unsafe_sysctls: Vec<String>,
+    pub(crate) allowed_unsafe_sysctls: Vec<String>,
     /// `spec.providerID` of the node.
     #[serde(rename = "providerID")]
-    pub provider_id: String,
+    pub(crate) provider_id: String,
     /// Time for pods to end when the machine shuts down.
     #[serde(deserialize_with = "de_duration")]
-    pub shutdown_grace_period: Duration,
+    pub(crate) shutdown_grace_period: Duration,
     /// The part of it kept for critical pods.
     #[serde(deserialize_with = "de_duration")]
-    pub shutdown_grace_period_critical_pods: Duration,
+    pub(crate) shutdown_grace_period_critical_pods: Duration,
     /// Restart back-off.
-    pub crash_loop_back_off: CrashLoopBackOff,
+    pub(crate) crash_loop_back_off: CrashLoopBackOff,
     /// RuntimeDefault is the seccomp profile of containers that name none.
-    pub seccomp_default: bool,
+    pub(crate) seccomp_default: bool,
     /// Taints of the node when it registers.
-    pub register_with_taints: Vec<Taint>,
+    pub(crate) register_with_taints: Vec<Taint>,
     /// Create the Node object.
-    pub register_node: bool,
+    pub(crate) register_node: bool,
     /// Count and limit ephemeral storage.
-    pub local_storage_capacity_isolation: bool,
+    pub(crate) local_storage_capacity_isolation: bool,
     /// The runtime's socket.
-    pub container_runtime_endpoint: String,
+    pub(crate) container_runtime_endpoint: String,
     /// The image service's socket; empty: the runtime's.
-    pub image_service_endpoint: String,
+    pub(crate) image_service_endpoint: String,
     /// Swap for pods.
-    pub memory_swap: MemorySwap,
+    pub(crate) memory_swap: MemorySwap,
     /// Log format and verbosity.
-    pub logging: Logging,
+    pub(crate) logging: Logging,
 }
 
 /// `authentication`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Authentication {
+pub(crate) struct Authentication {
     /// Client certificates.
-    pub x509: X509,
+    pub(crate) x509: X509,
     /// Bearer tokens.
-    pub webhook: AuthenticationWebhook,
+    pub(crate) webhook: AuthenticationWebhook,
     /// Requests without credentials.
-    pub anonymous: Anonymous,
+    pub(crate) anonymous: Anonymous,
 }
 
 /// `authentication.x509`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct X509 {
+pub(crate) struct X509 {
     /// Authorities of client certificates; empty: none accepted.
     #[serde(rename = "clientCAFile")]
-    pub client_ca_file: String,
+    pub(crate) client_ca_file: String,
 }
 
 /// `authentication.webhook`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct AuthenticationWebhook {
+pub(crate) struct AuthenticationWebhook {
     /// Ask the API server about bearer tokens.
-    pub enabled: bool,
+    pub(crate) enabled: bool,
     /// How long an answer counts.
     #[serde(rename = "cacheTTL", deserialize_with = "de_duration")]
-    pub cache_ttl: Duration,
+    pub(crate) cache_ttl: Duration,
 }
 
 /// `authentication.anonymous`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Anonymous {
+pub(crate) struct Anonymous {
     /// Let them in as `system:anonymous`.
-    pub enabled: bool,
+    pub(crate) enabled: bool,
 }
 
 /// `authorization`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Authorization {
+pub(crate) struct Authorization {
     /// `Webhook` or `AlwaysAllow`.
-    pub mode: String,
+    pub(crate) mode: String,
     /// Caching of the API server's answers.
-    pub webhook: AuthorizationWebhook,
+    pub(crate) webhook: AuthorizationWebhook,
 }
 
 /// `authorization.webhook`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct AuthorizationWebhook {
+pub(crate) struct AuthorizationWebhook {
     /// How long a yes counts.
     #[serde(rename = "cacheAuthorizedTTL", deserialize_with = "de_duration")]
-    pub cache_authorized_ttl: Duration,
+    pub(crate) cache_authorized_ttl: Duration,
     /// How long a no counts.
     #[serde(rename = "cacheUnauthorizedTTL", deserialize_with = "de_duration")]
-    pub cache_unauthorized_ttl: Duration,
+    pub(crate) cache_unauthorized_ttl: Duration,
 }
 
 /// `crashLoopBackOff`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct CrashLoopBackOff {
+pub(crate) struct CrashLoopBackOff {
     /// Longest wait before a restart; `None` when the feature gate is off.
     #[serde(default, deserialize_with = "de_duration_opt")]
-    pub max_container_restart_period: Option<Duration>,
+    pub(crate) max_container_restart_period: Option<Duration>,
 }
 
 /// `memorySwap`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct MemorySwap {
+pub(crate) struct MemorySwap {
     /// `NoSwap`, `LimitedSwap` or empty (NoSwap).
-    pub swap_behavior: String,
+    pub(crate) swap_behavior: String,
 }
 
 /// `logging`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Logging {
+pub(crate) struct Logging {
     /// `text` or `json`.
-    pub format: String,
+    pub(crate) format: String,
     /// klog's verbosity: 0 quiet, 2 usual, 4 debug, 6 requests.
-    pub verbosity: u32,
+    pub(crate) verbosity: u32,
+}
+
+/// Addresses of name servers; as in the reference one that is no address is left out and named in the log.
+fn de_ips<'de, D: Deserializer<'de>>(de: D) -> Result<Vec<IpAddr>, D::Error> {
+    let texts = Vec::<String>::deserialize(de)?;
+    let parse = |text: String| match text.parse() {
+        Ok(ip) => Some(ip),
+        Err(_) => {
+            tracing::warn!(address = text, "clusterDNS: not an IP address, left out");
+            None
+        }
+    };
+    Ok(texts.into_iter().filter_map(parse).collect())
 }

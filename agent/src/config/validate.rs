@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use serde_json::{Map, Value};
 
-use super::{document::get, duration, error::ConfigError, gates};
+use super::{document::get, duration, error::ConfigError, gates, threshold::Threshold};
 
 /// All broken rules at once.
 pub(super) fn check(values: &Map<String, Value>) -> Result<(), ConfigError> {
@@ -17,6 +17,7 @@ pub(super) fn check(values: &Map<String, Value>) -> Result<(), ConfigError> {
     timing(&view, &mut broken);
     logs(&view, &mut broken);
     node(&view, &mut broken);
+    eviction(&view, &mut broken);
     if broken.is_empty() {
         Ok(())
     } else {
@@ -258,6 +259,16 @@ fn node(view: &View<'_>, broken: &mut Vec<String>) {
             .find(|(_, other)| other == port && *port != 0)
         {
             broken.push(format!("{name} and {other} must differ, both are {port}"));
+        }
+    }
+}
+
+fn eviction(view: &View<'_>, broken: &mut Vec<String>) {
+    for field in ["evictionHard", "evictionSoft"] {
+        for (signal, text) in view.map(field) {
+            if let Err(why) = Threshold::parse(signal, text.as_str().unwrap_or_default()) {
+                broken.push(format!("{field}: {why}"));
+            }
         }
     }
 }
