@@ -2,12 +2,17 @@
 
 #![allow(dead_code, unused_imports, reason = "until run.rs wires everything")]
 
+mod bootstrap;
 mod cli;
 mod config;
 mod events;
+mod health;
 mod hooks;
+mod node;
 mod objects;
 mod probes;
+mod process;
+mod run;
 mod runtime;
 mod status;
 mod volumes;
@@ -27,13 +32,16 @@ fn main() -> ExitCode {
             print!("{text}");
             ExitCode::SUCCESS
         }
-        Ok(Invocation::Run(config)) => {
-            let _ = config;
-            ExitCode::FAILURE
-        }
-        Err(error) => {
-            eprintln!("Error: {:#}", anyhow::Error::new(error));
-            ExitCode::FAILURE
-        }
+        Ok(Invocation::Run(config)) => match run::main(*config) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => refuse(&error),
+        },
+        Err(error) => refuse(&anyhow::Error::new(error)),
     }
+}
+
+/// The whole chain on stderr; systemd starts us again.
+fn refuse(error: &anyhow::Error) -> ExitCode {
+    eprintln!("Error: {error:#}");
+    ExitCode::FAILURE
 }

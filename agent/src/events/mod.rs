@@ -10,14 +10,14 @@ use k8s_openapi::api::core::v1::{ObjectReference, Pod};
 use kube::ResourceExt;
 use tokio::sync::mpsc;
 
-pub use self::recorder::start;
+pub(crate) use self::recorder::start;
 
 /// Events waiting to be sent; as many as the reference holds. More arrive only in a storm, which nobody reads.
 const QUEUE: usize = 1000;
 
 /// `type` of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EventType {
+pub(crate) enum EventType {
     /// Nothing is wrong.
     Normal,
     /// Something may be wrong.
@@ -26,7 +26,7 @@ pub enum EventType {
 
 impl EventType {
     /// The API's word.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Normal => "Normal",
             Self::Warning => "Warning",
@@ -45,7 +45,7 @@ pub(crate) struct Happening {
 
 /// Where callers leave events. Cheap to clone; never blocks.
 #[derive(Debug, Clone)]
-pub struct Events {
+pub(crate) struct Events {
     queue: mpsc::Sender<Happening>,
     node: String,
 }
@@ -64,12 +64,12 @@ impl Events {
     }
 
     /// About a pod. `reason` is one of the reference's words (`pkg/kubelet/events/event.go`).
-    pub fn pod(&self, pod: &Pod, kind: EventType, reason: &str, message: impl Into<String>) {
+    pub(crate) fn pod(&self, pod: &Pod, kind: EventType, reason: &str, message: impl Into<String>) {
         self.leave(pod_reference(pod, None), kind, reason, message.into());
     }
 
     /// About a container of a pod. `field_path` e.g. `spec.containers{web}`.
-    pub fn container(
+    pub(crate) fn container(
         &self,
         pod: &Pod,
         field_path: &str,
@@ -81,7 +81,7 @@ impl Events {
     }
 
     /// About our node.
-    pub fn node(&self, kind: EventType, reason: &str, message: impl Into<String>) {
+    pub(crate) fn node(&self, kind: EventType, reason: &str, message: impl Into<String>) {
         // The reference uses the name as UID too, and `kubectl describe node` looks for that.
         let about = ObjectReference {
             kind: Some("Node".into()),

@@ -27,7 +27,7 @@ const TRIES: u32 = 12;
 const RETRY: Duration = Duration::from_secs(10);
 
 /// Start the recorder task; it ends when every [`Events`] handle is gone. `per_second` 0: no limit.
-pub fn start(client: Client, node: &str, per_second: u32, burst: u32) -> Events {
+pub(crate) fn start(client: Client, node: &str, per_second: u32, burst: u32) -> Events {
     let (events, queue) = Events::new(node);
     let recorder = Recorder {
         client,

@@ -34,18 +34,18 @@ const BACKOFF_MAX: Duration = Duration::from_secs(10);
 
 /// Which pod a request is about; the UID tells it from a later pod of the same name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target {
+pub(crate) struct Target {
     /// `metadata.namespace`.
-    pub namespace: String,
+    pub(crate) namespace: String,
     /// `metadata.name`.
-    pub name: String,
+    pub(crate) name: String,
     /// `metadata.uid`.
-    pub uid: String,
+    pub(crate) uid: String,
 }
 
 impl Target {
     /// The target that a pod is.
-    pub fn of(pod: &Pod) -> Self {
+    pub(crate) fn of(pod: &Pod) -> Self {
         Self {
             namespace: pod.namespace().unwrap_or_default(),
             name: pod.name_any(),
@@ -56,7 +56,7 @@ impl Target {
 
 /// Handle to the writer; cheap to clone.
 #[derive(Clone)]
-pub struct StatusWriter {
+pub(crate) struct StatusWriter {
     shared: Arc<Shared>,
 }
 
@@ -92,7 +92,7 @@ enum Outcome {
 
 impl StatusWriter {
     /// A writer over this client. Must be used inside a tokio runtime.
-    pub fn new(client: Client) -> Self {
+    pub(crate) fn new(client: Client) -> Self {
         let shared = Shared {
             client,
             permits: Semaphore::new(IN_FLIGHT),
@@ -106,7 +106,7 @@ impl StatusWriter {
     /// Make `status` the pod's status in the API, soon. `pod` is the API object as last seen: its conditions give the
     /// transition times, and its status shows what another may have overwritten. Transition times that are missing
     /// are filled in. Returns at once.
-    pub fn publish(&self, pod: &Pod, mut status: PodStatus) {
+    pub(crate) fn publish(&self, pod: &Pod, mut status: PodStatus) {
         let target = Target::of(pod);
         let mut pods = self.shared.lock();
         let slot = pods
@@ -129,7 +129,7 @@ impl StatusWriter {
     }
 
     /// Wait until the API server has what was published for this pod, or the pod is gone.
-    pub async fn flush(&self, uid: &str) {
+    pub(crate) async fn flush(&self, uid: &str) {
         let (version, mut sent) = match self.shared.lock().get(uid) {
             Some(slot) => (slot.version, slot.sent.subscribe()),
             None => return,
@@ -140,7 +140,7 @@ impl StatusWriter {
 
     /// Delete the pod from the API, with grace 0 and only if it still has this UID. Returns when the API server has
     /// said yes or that there is no such pod; keeps trying otherwise.
-    pub async fn delete_pod(&self, target: &Target) {
+    pub(crate) async fn delete_pod(&self, target: &Target) {
         let api: Api<Pod> = Api::namespaced(self.shared.client.clone(), &target.namespace);
         let params = DeleteParams {
             grace_period_seconds: Some(0),
@@ -166,7 +166,7 @@ impl StatusWriter {
     }
 
     /// Drop what is known of a pod that the API server no longer has.
-    pub fn forget(&self, uid: &str) {
+    pub(crate) fn forget(&self, uid: &str) {
         self.shared.lock().remove(uid);
     }
 }

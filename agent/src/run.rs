@@ -1,0 +1,111 @@
+//! Wiring: every part is made here, in order, and ends here.
+//!
+//! ```text
+//! machine allowed? -> health endpoint -> runtime (lazy) -> TLS bootstrap -> clients -> events -> Node, lease, status
+//!   -> objects, volumes, images -> pod manager -> READY=1 -> wait for SIGTERM
+//! ```
+//!
+//! Nothing on this path gives up: an absent container runtime or API server is waited for, with a clear line in the
+//! log. Ending the agent ends no pod.
+
+use std::{path::Path, sync::Arc};
+
+use anyhow::Context;
+use gantry_chassis::{logging, shutdown};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::{
+    bootstrap,
+    config::Config,
+    events::{self, EventType, Events},
+    health,
+    node::{Clients, NodeAgent},
+    process,
+    runtime::Runtime,
+};
+
+/// Run the agent until SIGTERM.
+pub(crate) fn main(config: Config) -> anyhow::Result<()> {
+    let logs = &config.kubelet.logging;
+    let format = if logs.format == "json" {
+        logging::Format::Json
+    } else {
+        logging::Format::Text
+    };
+    logging::init(u8::try_from(logs.verbosity).unwrap_or(u8::MAX), format);
+    info!(
+        version = crate::cli::VERSION,
+        node = config.node_name,
+        "gantry-agent starts"
+    );
+    for notice in &config.notices {
+        warn!("{notice}");
+    }
+    process::check_machine(&config.kubelet)?;
+    process::prepare(&config.kubelet);
+    // Two threads: one may be busy with a large message while the other starts a pod.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(16)
+        .enable_all()
+        .build()
+        .context("cannot start the async runtime")?;
+    let result = runtime.block_on(run(Arc::new(config)));
+    // Blocking work that is under way (a mount, an image pull) is the kernel's or the runtime's; it is not waited for.
+    runtime.shutdown_background();
+    result
+}
+
+async fn run(config: Arc<Config>) -> anyhow::Result<()> {
+    let shutdown = shutdown::token().context("cannot listen for signals")?;
+    health::start(&config.kubelet, shutdown.clone()).await;
+    // Cancel safe: what was done is on disk or in the API, and the next start continues there.
+    tokio::select! {
+        () = shutdown.cancelled() => Ok(()),
+        result = serve(config, shutdown.clone()) => result,
+    }
+}
+
+async fn serve(config: Arc<Config>, _shutdown: CancellationToken) -> anyhow::Result<()> {
+    let settings = &config.kubelet;
+    let runtime = Runtime::connect(
+        &settings.container_runtime_endpoint,
+        settings.runtime_request_timeout,
+    )?;
+    let _watcher = runtime.watch();
+    let kubeconfig = bootstrap::ensure(&config).await?;
+    let clients = connect(&kubeconfig).await?;
+    let events = events::start(
+        clients.main.clone(),
+        &config.node_name,
+        settings.event_record_qps,
+        settings.event_burst,
+    );
+    announce(&events);
+    let _node = NodeAgent::start(&config, clients.clone(), &runtime, &events);
+    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+        warn!(%error, "cannot tell systemd that the agent is ready");
+    }
+    if settings.rotate_certificates {
+        bootstrap::rotate(clients.main.clone(), &config).await?;
+    }
+    std::future::pending().await
+}
+
+/// One client for everything and one for the lease.
+async fn connect(kubeconfig: &Path) -> anyhow::Result<Clients> {
+    let agent = bootstrap::user_agent();
+    Ok(Clients {
+        main: gantry_kubeapi::connect(kubeconfig, &agent).await?,
+        lease: gantry_kubeapi::connect(kubeconfig, &agent).await?,
+    })
+}
+
+fn announce(events: &Events) {
+    if !process::is_cgroup_v2() {
+        let text = "Cgroup v1 support is in maintenance mode, please migrate to Cgroup v2";
+        warn!("{text}");
+        events.node(EventType::Warning, "CgroupV1", text);
+    }
+}
