@@ -32,7 +32,7 @@ pub(crate) struct Image {
 }
 
 /// Registry credentials for one pull. Never printed.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub(crate) struct PullAuth {
     /// User name.
     pub(crate) username: String,

@@ -42,6 +42,7 @@ pub(crate) use cache::PodCache;
 pub(crate) use calls::ExecOutput;
 pub(crate) use error::RuntimeError;
 pub(crate) use image::{Image, PullAuth};
+pub(crate) use observe::keys;
 pub(crate) use watcher::Watcher;
 
 /// The CRI version string that the reference sends with `Version`.

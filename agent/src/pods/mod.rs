@@ -1,0 +1,3 @@
+//! Pods: from the API to what runs.
+
+pub(crate) mod spec;
