@@ -10,6 +10,7 @@
 //! Kubernetes API types come from `k8s-openapi` (plain data); CRI messages never get here, [`observed`] has our own
 //! words for them.
 
+pub mod admission;
 pub mod backoff;
 pub mod dns;
 pub mod env;

@@ -39,7 +39,7 @@ use k8s_openapi::{
 
 pub use self::{
     event::{Event, Failure, Now},
-    step::{Image, Notice, Outcome, Plan, Retry, Start, Step, StepError, StepKey},
+    step::{Image, ImageUser, Notice, Outcome, Plan, Retry, Start, Step, StepError, StepKey},
     verdicts::Verdicts,
 };
 use self::{kills::Kill, retry::Retries, view::View};
@@ -139,6 +139,8 @@ pub struct PodMachine {
     /// Exits whose back-off was announced, by container ID.
     told: BTreeSet<String>,
     turn: Turn,
+    /// Files of volumes may show metadata that has changed.
+    stale_files: bool,
     cancel: Vec<StepKey>,
     notices: Vec<Notice>,
     /// As computed last; at first what the API has.
@@ -168,6 +170,7 @@ impl PodMachine {
             verdicts: BTreeMap::new(),
             told: BTreeSet::new(),
             turn: Turn::Idle,
+            stale_files: false,
             cancel: Vec::new(),
             notices: Vec::new(),
             status,

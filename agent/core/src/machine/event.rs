@@ -32,6 +32,8 @@ pub enum Event {
     Removed,
     /// The runtime holds this now.
     Observed(Arc<ObservedPod>),
+    /// Objects that the pod's volumes are made of have changed.
+    InputsChanged,
     /// A probe of a running container has decided.
     Probe {
         /// The instance that was probed.

@@ -24,6 +24,7 @@ impl PodMachine {
                 self.view.observe(observed);
                 self.settle_kills();
             }
+            Event::InputsChanged => self.retries.hurry(now.instant),
             Event::Probe {
                 container_id,
                 kind,
@@ -67,6 +68,7 @@ impl PodMachine {
         };
         if changed(&self.pod, &pod) {
             self.retries.hurry(now.instant);
+            self.stale_files = true;
             let stale: Vec<String> = pod::containers(&self.pod)
                 .into_iter()
                 .filter(|old| self.spec(&pod, old.name).is_none_or(|new| new.image != old.image))
@@ -99,6 +101,7 @@ impl PodMachine {
                     *set_up = true;
                 }
             }
+            StepKey::RefreshVolumes => {}
             StepKey::RunSandbox => {
                 if let Outcome::Sandbox(sandbox) = outcome {
                     self.view
@@ -185,6 +188,7 @@ impl PodMachine {
             StepKey::Stop(_) | StepKey::StopSandbox(_) => {
                 self.notice(None, true, "FailedKillPod", format!("error killing pod: {text}"));
             }
+            StepKey::RefreshVolumes => self.stale_files = true,
             StepKey::TakeTurn
             | StepKey::RemoveContainer(_)
             | StepKey::Unmount

@@ -19,6 +19,8 @@ pub enum Step {
     TakeTurn,
     /// Make the directories and the cgroup of the pod and mount its volumes.
     SetUp,
+    /// Bring the files of the volumes up to date with the pod's labels and annotations.
+    RefreshVolumes,
     /// Make a sandbox.
     RunSandbox {
         /// How many sandboxes the pod had before.
@@ -104,8 +106,17 @@ pub struct Start {
 pub struct Image {
     /// The reference that the runtime creates containers from.
     pub reference: String,
-    /// The image's own user as `uid[:gid]` or a name, for `runAsNonRoot`; empty is root.
-    pub user: String,
+    /// The user that it runs as when the pod names none.
+    pub user: ImageUser,
+}
+
+/// The user that an image runs as.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ImageUser {
+    /// A number; 0 also when the image says nothing.
+    Uid(i64),
+    /// A name, which only the runtime can resolve.
+    Name(String),
 }
 
 /// Names a step: at most one of a key is in flight.
@@ -115,6 +126,8 @@ pub enum StepKey {
     TakeTurn,
     /// [`Step::SetUp`]
     SetUp,
+    /// [`Step::RefreshVolumes`]
+    RefreshVolumes,
     /// [`Step::RunSandbox`]
     RunSandbox,
     /// [`Step::EnsureImage`], by container name
@@ -214,6 +227,7 @@ impl Step {
         match self {
             Self::TakeTurn => StepKey::TakeTurn,
             Self::SetUp => StepKey::SetUp,
+            Self::RefreshVolumes => StepKey::RefreshVolumes,
             Self::RunSandbox { .. } => StepKey::RunSandbox,
             Self::EnsureImage { container } => StepKey::EnsureImage(container.clone()),
             Self::StartContainer(start) => StepKey::Start(start.container.clone()),
@@ -243,7 +257,7 @@ impl StepKey {
         match self {
             Self::RunSandbox | Self::Start(_) => Backoff::fixed(Duration::from_secs(10)),
             Self::EnsureImage(_) => secs(10, 300),
-            Self::SetUp | Self::Unmount => Backoff {
+            Self::SetUp | Self::RefreshVolumes | Self::Unmount => Backoff {
                 base: Duration::from_millis(500),
                 cap: Duration::from_secs(122),
             },

@@ -42,6 +42,9 @@ impl PodMachine {
             }
             Err(NoSandbox { attempt }) => self.new_sandbox(attempt, set_up, &start, now),
         };
+        if set_up && self.stale_files {
+            steps.push(Step::RefreshVolumes);
+        }
         steps.extend(self.kill_steps(now));
         let hooks = self.hooks.iter().map(|(id, name)| Step::PostStart {
             container: name.clone(),
@@ -257,6 +260,7 @@ impl PodMachine {
     /// What the machine remembers when a step begins.
     pub(super) fn begin(&mut self, step: &Step, now: Now) {
         match step {
+            Step::SetUp | Step::RefreshVolumes => self.stale_files = false,
             Step::StartContainer(start) => {
                 self.images.remove(&start.container);
                 if let Some(finished) = self.crash_exit(&start.container) {
@@ -272,7 +276,6 @@ impl PodMachine {
                 self.notice(None, false, "SandboxChanged", text.to_owned());
             }
             Step::TakeTurn
-            | Step::SetUp
             | Step::RunSandbox { .. }
             | Step::EnsureImage { .. }
             | Step::PostStart { .. }

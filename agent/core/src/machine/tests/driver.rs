@@ -82,7 +82,7 @@ impl Runtime {
             Step::RunSandbox { attempt } => Outcome::Sandbox(Box::new(self.run_sandbox(*attempt, pod, now))),
             Step::EnsureImage { .. } => Outcome::Image(Image {
                 reference: "sha".into(),
-                user: String::new(),
+                user: ImageUser::Uid(0),
             }),
             Step::StartContainer(start) => Outcome::Container(Box::new(self.start(start, pod, now))),
             Step::StopContainer { id, .. } => self.stop(id, now),
@@ -96,6 +96,7 @@ impl Runtime {
             Step::Observe => Outcome::Observed(Arc::new(self.pod.clone())),
             Step::TakeTurn
             | Step::SetUp
+            | Step::RefreshVolumes
             | Step::PostStart { .. }
             | Step::PreStop { .. }
             | Step::Unmount
