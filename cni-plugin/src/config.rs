@@ -151,7 +151,14 @@ pub(crate) struct Header {
 impl Header {
     /// Reads the common part; [`Network::parse`] reads the rest.
     pub(crate) fn parse(stdin: &[u8]) -> Result<Self, ConfigError> {
+        // A sequence would do for the decoder: the fields in order.
+        if stdin.trim_ascii_start().first() != Some(&b'{') {
+            return Err(ConfigError::Decode(serde::de::Error::custom(
+                "it is not a JSON object",
+            )));
+        }
         let header: raw::Header = serde_json::from_slice(stdin).map_err(ConfigError::Decode)?;
+        validate::name(&header.name)?;
         let version = Version::parse(&header.cni_version).ok_or(ConfigError::Version(header.cni_version))?;
         Ok(Self {
             version,

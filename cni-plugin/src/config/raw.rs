@@ -9,6 +9,8 @@ use crate::result::Dns;
 #[serde(rename_all = "camelCase")]
 pub(super) struct Header {
     #[serde(default)]
+    pub(super) name: String,
+    #[serde(default)]
     pub(super) cni_version: String,
     #[serde(default, rename = "type")]
     pub(super) plugin_type: String,

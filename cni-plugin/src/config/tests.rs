@@ -112,7 +112,7 @@ fn versions_and_json_have_their_codes() {
         1
     );
     assert_eq!(parse(&with(json!({ "isGateway": "yes" }))).unwrap_err().code(), 6);
-    let header = Header::parse(b"{\"cniVersion\":\"0.3.1\"}").unwrap();
+    let header = Header::parse(b"{\"cniVersion\":\"0.3.1\",\"name\":\"net\"}").unwrap();
     assert_eq!(header.require("CHECK", Version::V0_4_0).unwrap_err().code(), 1);
     for version in Version::ALL {
         assert!(parse(&with(json!({ "cniVersion": version.as_str() }))).is_ok());

@@ -22,15 +22,7 @@ const DEFAULT_DATA_DIR: &str = "/run/gantry-cni";
 pub(super) fn network(config: raw::Config, args: &CniArgs) -> Result<Network, ConfigError> {
     let version =
         Version::parse(&config.cni_version).ok_or(ConfigError::Version(config.cni_version.clone()))?;
-    if !is_identifier(&config.name) {
-        return Err(invalid(
-            "name",
-            format!(
-                "{:?} is not a network name: it starts with a letter or digit and has only letters, digits, '_', '.' and '-'",
-                config.name
-            ),
-        ));
-    }
+    name(&config.name)?;
     refuse::check(&config)?;
     let unmasqueraded = masquerade(&config)?;
     let previous = config.prev_result.as_ref().map(PreviousResult::parse).transpose();
@@ -50,6 +42,15 @@ pub(super) fn network(config: raw::Config, args: &CniArgs) -> Result<Network, Co
         name: config.name,
         dns: config.dns,
     })
+}
+
+/// The network's name; also a path element of the lease store.
+pub(super) fn name(name: &str) -> Result<(), ConfigError> {
+    const RULE: &str = "it starts with a letter or digit and has only letters, digits, '_', '.' and '-'";
+    if is_identifier(name) {
+        return Ok(());
+    }
+    Err(invalid("name", format!("{name:?} is not a network name: {RULE}")))
 }
 
 fn invalid(field: &'static str, why: impl Into<String>) -> ConfigError {
