@@ -3,6 +3,7 @@
 #![allow(dead_code, unused_imports, reason = "until run.rs wires everything")]
 
 mod bootstrap;
+mod cgroups;
 mod cli;
 mod config;
 mod events;

@@ -31,7 +31,7 @@ use thiserror::Error;
 
 pub(crate) use container::{container_config, expand_sub_path};
 pub(crate) use gantry_cri::v1::{ContainerConfig, PodSandboxConfig};
-pub(crate) use resources::Swap;
+pub(crate) use resources::{Swap, hugepage_size_name};
 pub(crate) use sandbox::{SandboxInput, sandbox_config};
 
 /// Facts about the node that configurations need. Made once, from the configuration and the machine.
