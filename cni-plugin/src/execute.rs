@@ -6,7 +6,7 @@ use ipnetwork::IpNetwork;
 use rustix::io::Errno;
 
 use crate::error::Failure;
-use crate::netlink::link::VethPair;
+use crate::netlink::link::{LinkState, VethPair};
 use crate::netlink::{Netlink, NetlinkError};
 use crate::netns::Namespace;
 use crate::plan::{Step, Undo};
@@ -56,17 +56,24 @@ impl Executor<'_> {
 
     fn step(&mut self, step: &Step) -> Result<(), Failure> {
         match step {
-            Step::CreateBridge { mac, mtu } => {
-                let made = self.host.create_bridge(self.bridge, *mac, *mtu);
+            Step::CreateBridge { mac } => {
+                let made = self.host.create_bridge(self.bridge, *mac);
                 // Another ADD, of another network, was faster: its bridge does as well.
                 unless(made, Errno::EXIST)?;
             }
             Step::RefuseAdvertisements => {
                 sysctl::set(&format!("net/ipv6/conf/{}/accept_ra", self.bridge), 0)?;
             }
-            Step::RaiseBridge { promiscuous } => {
+            Step::RaiseBridge { promiscuous, mtu } => {
                 let index = self.bridge_index()?;
-                self.host.set_link(index, true, *promiscuous)?;
+                self.host.set_link(
+                    index,
+                    LinkState {
+                        up: true,
+                        promiscuous: *promiscuous,
+                        mtu: *mtu,
+                    },
+                )?;
             }
             Step::AddGateway(address) => {
                 let index = self.bridge_index()?;
@@ -132,7 +139,7 @@ fn configure_pod(ifname: &str, addresses: &[IpNetwork], routes: &[Route]) -> Res
         // Some runtimes make sandboxes with IPv6 off; the network that was asked for wins.
         sysctl::set(&format!("net/ipv6/conf/{ifname}/disable_ipv6"), 0)?;
     }
-    inside.set_link(index, true, false)?;
+    inside.set_link(index, LinkState::UP)?;
     for address in addresses {
         inside.add_address(index, *address)?;
     }

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use ipnetwork::IpNetwork;
 
-use crate::config::Network;
+use crate::config::{Bridge, Network};
 use crate::error::BridgeMismatch;
 use crate::lease::Lease;
 use crate::masquerade::Masquerade;
@@ -25,11 +25,11 @@ const SCOPE_LINK: u8 = 253;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Step {
     /// Make the bridge.
-    CreateBridge { mac: Mac, mtu: Option<u32> },
+    CreateBridge { mac: Mac },
     /// Keep hosts on the bridge from configuring ours (CVE-2020-10749); before the bridge is up.
     RefuseAdvertisements,
-    /// Bring the bridge up.
-    RaiseBridge { promiscuous: bool },
+    /// Bring the bridge up; a new one gets its MTU (bytes).
+    RaiseBridge { promiscuous: bool, mtu: Option<u32> },
     /// Give the bridge a gateway address.
     AddGateway(IpNetwork),
     /// Let the host forward.
@@ -102,6 +102,15 @@ pub(crate) struct BridgeFacts {
     pub(crate) addresses: Vec<IpNetwork>,
 }
 
+/// What is there on the host.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct HostFacts {
+    /// The bridge, or what has its name.
+    pub(crate) bridge: Option<BridgeFacts>,
+    /// The MTU in bytes of the way to the outside; only known when there is no bridge yet.
+    pub(crate) uplink_mtu: Option<u32>,
+}
+
 /// Steps and result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Plan {
@@ -112,11 +121,8 @@ pub(crate) struct Plan {
 }
 
 /// Plans an ADD.
-pub(crate) fn plan(
-    wanted: &Wanted<'_>,
-    leases: &[Lease],
-    bridge: Option<&BridgeFacts>,
-) -> Result<Plan, BridgeMismatch> {
+pub(crate) fn plan(wanted: &Wanted<'_>, leases: &[Lease], facts: &HostFacts) -> Result<Plan, BridgeMismatch> {
+    let bridge = facts.bridge.as_ref();
     let settings = &wanted.network.bridge;
     let gateways: Vec<IpNetwork> = leases
         .iter()
@@ -134,6 +140,7 @@ pub(crate) fn plan(
         mtu: settings
             .mtu
             .or(bridge.map(|facts| facts.link.mtu))
+            .or(facts.uplink_mtu)
             .unwrap_or(DEFAULT_MTU),
         routes: routes(wanted.network, leases),
     };
@@ -141,7 +148,10 @@ pub(crate) fn plan(
     let bridge_mac = gateways
         .first()
         .map_or(host_mac, |gateway| Mac::for_ip(gateway.ip()));
-    let mut steps = bridge_steps(wanted.network, &gateways, bridge_mac, bridge)?;
+    let mut steps = match bridge {
+        None => new_bridge(settings, &gateways, bridge_mac, pod.mtu),
+        Some(facts) => fit_bridge(settings, &gateways, facts)?,
+    };
     steps.extend(shared_steps(wanted.network, &gateways));
     steps.extend(pod_steps(wanted.network, &pod, leases));
     let (bridge_mac, bridge_mtu) = bridge.map_or((Some(bridge_mac), pod.mtu), |facts| {
@@ -228,24 +238,23 @@ fn pod_steps(network: &Network, pod: &Pod, leases: &[Lease]) -> Vec<Step> {
     steps
 }
 
-fn bridge_steps(
-    network: &Network,
-    gateways: &[IpNetwork],
-    mac: Mac,
-    facts: Option<&BridgeFacts>,
-) -> Result<Vec<Step>, BridgeMismatch> {
-    let settings = &network.bridge;
-    let promiscuous = settings.promiscuous;
-    let Some(facts) = facts else {
-        let mtu = settings.mtu;
-        let mut steps = vec![
-            Step::CreateBridge { mac, mtu },
-            Step::RefuseAdvertisements,
-            Step::RaiseBridge { promiscuous },
-        ];
-        steps.extend(gateways.iter().copied().map(Step::AddGateway));
-        return Ok(steps);
+fn new_bridge(settings: &Bridge, gateways: &[IpNetwork], mac: Mac, mtu: u32) -> Vec<Step> {
+    let raise = Step::RaiseBridge {
+        promiscuous: settings.promiscuous,
+        mtu: Some(mtu),
     };
+    let mut steps = vec![Step::CreateBridge { mac }, Step::RefuseAdvertisements, raise];
+    steps.extend(gateways.iter().copied().map(Step::AddGateway));
+    steps
+}
+
+/// Uses a bridge that is there, if it fits.
+fn fit_bridge(
+    settings: &Bridge,
+    gateways: &[IpNetwork],
+    facts: &BridgeFacts,
+) -> Result<Vec<Step>, BridgeMismatch> {
+    let promiscuous = settings.promiscuous;
     if facts.link.kind != LinkKind::Bridge {
         return Err(BridgeMismatch::NotABridge {
             name: settings.name.clone(),
@@ -256,7 +265,10 @@ fn bridge_steps(
         steps.push(Step::RefuseAdvertisements);
     }
     if !facts.link.up || (promiscuous && !facts.link.promiscuous) {
-        steps.push(Step::RaiseBridge { promiscuous });
+        steps.push(Step::RaiseBridge {
+            promiscuous,
+            mtu: None,
+        });
     }
     for wanted in gateways {
         if facts.addresses.contains(wanted) {

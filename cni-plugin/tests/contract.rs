@@ -374,11 +374,8 @@ fn wishes_of_the_runtime_are_granted() {
 fn as_loopback_it_sets_lo_up() {
     on_host(|host: &Host| {
         let plugin = host.data.path().join("loopback");
-        symlink(
-            reference().map_or_else(ours, |directory| directory.join("loopback")),
-            &plugin,
-        )
-        .unwrap();
+        let real = reference().map_or_else(ours, |directory| directory.join("loopback"));
+        symlink(real, &plugin).unwrap();
         let pod = Namespace::new();
         let path = pod.path().to_owned();
         let usual = [

@@ -260,6 +260,24 @@ fn no_advertisement_is_accepted_and_no_address_is_tentative() {
 }
 
 #[test]
+fn the_mtu_is_that_of_the_uplink_and_stays() {
+    on_host(|host| {
+        let config = small(host);
+        let outside = host.outside(SUBNET);
+        let uplink = host.veths().pop().unwrap();
+        host.ip(&format!("link set {uplink} mtu 1420"));
+        host.ip("route add default via 192.0.2.2");
+        for container in ["a", "b"] {
+            let pod = Namespace::new();
+            assert_eq!(add(host, &config, container, &pod)["interfaces"][2]["mtu"], 1420);
+            assert!(pod.ip("link show eth0").contains("mtu 1420"));
+            assert!(call(host, "DEL", &config, container, &pod).ok);
+        }
+        drop(outside);
+    });
+}
+
+#[test]
 fn an_unwritable_store_is_an_input_output_error() {
     on_host(|host| {
         let mut config = small(host);

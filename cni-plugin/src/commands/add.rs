@@ -13,7 +13,7 @@ use crate::lease::{Lease, LeaseError, Leases};
 use crate::netlink::Netlink;
 use crate::netns::Namespace;
 use crate::owner::Owner;
-use crate::plan::{BridgeFacts, Wanted, plan};
+use crate::plan::{BridgeFacts, HostFacts, Wanted, plan};
 use crate::request::Attachment;
 
 /// Attaches the container; answers the result object.
@@ -56,9 +56,9 @@ fn attach(
     host: &mut Netlink,
 ) -> Result<String, Failure> {
     let name = &wanted.network.bridge.name;
-    let bridge = bridge_facts(host, name)?;
-    let plan = plan(wanted, leases, bridge.as_ref())?;
-    let bridge_index = bridge.map(|facts| facts.link.index);
+    let facts = host_facts(host, name)?;
+    let plan = plan(wanted, leases, &facts)?;
+    let bridge_index = facts.bridge.map(|bridge| bridge.link.index);
     Executor {
         host,
         netns,
@@ -111,10 +111,20 @@ fn reclaim(host: &mut Netlink, leases: &mut Leases, own: Owner) -> Result<(), Fa
     leases.retain(|holder| Ok(holder == own || host.link(&holder.host_ifname())?.is_some()))
 }
 
-fn bridge_facts(host: &mut Netlink, name: &str) -> Result<Option<BridgeFacts>, Failure> {
-    let Some(link) = host.link(name)? else {
-        return Ok(None);
+fn host_facts(host: &mut Netlink, bridge: &str) -> Result<HostFacts, Failure> {
+    if let Some(link) = host.link(bridge)? {
+        let addresses = host.addresses(link.index)?;
+        return Ok(HostFacts {
+            bridge: Some(BridgeFacts { link, addresses }),
+            uplink_mtu: None,
+        });
+    }
+    let Some(uplink) = host.uplink()? else {
+        return Ok(HostFacts::default());
     };
-    let addresses = host.addresses(link.index)?;
-    Ok(Some(BridgeFacts { link, addresses }))
+    let uplink_mtu = host.link_number(uplink)?.map(|link| link.mtu);
+    Ok(HostFacts {
+        bridge: None,
+        uplink_mtu,
+    })
 }

@@ -8,6 +8,7 @@ use crate::commands::check::CheckError;
 use crate::config::Header;
 use crate::error::Failure;
 use crate::netlink::Netlink;
+use crate::netlink::link::LinkState;
 use crate::netns::{Namespace, NamespaceError};
 use crate::result::{Dns, Interface, Ip, Outcome};
 
@@ -47,7 +48,7 @@ fn raise() -> Result<Vec<IpNetwork>, Failure> {
     let link = inside
         .link(NAME)?
         .ok_or_else(|| CheckError::NoInterface(NAME.to_owned()))?;
-    inside.set_link(link.index, true, false)?;
+    inside.set_link(link.index, LinkState::UP)?;
     Ok(inside.addresses(link.index)?)
 }
 
@@ -62,7 +63,7 @@ pub(crate) fn del(path: Option<&Path>) -> Result<(), Failure> {
     netns.run(|| {
         let mut inside = Netlink::open()?;
         if let Some(link) = inside.link(NAME)? {
-            inside.set_link(link.index, false, false)?;
+            inside.set_link(link.index, LinkState::DOWN)?;
         }
         Ok(())
     })?

@@ -32,6 +32,32 @@ pub(crate) struct Link {
     pub(crate) controller: Option<u32>,
 }
 
+/// How a link shall be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LinkState {
+    /// Administratively up.
+    pub(crate) up: bool,
+    /// Make it promiscuous; false leaves it as it is.
+    pub(crate) promiscuous: bool,
+    /// MTU in bytes; `None` leaves it. Set on a bridge after its creation, it stays when ports come and go.
+    pub(crate) mtu: Option<u32>,
+}
+
+impl LinkState {
+    /// Up.
+    pub(crate) const UP: Self = Self {
+        up: true,
+        promiscuous: false,
+        mtu: None,
+    };
+    /// Down.
+    pub(crate) const DOWN: Self = Self {
+        up: false,
+        promiscuous: false,
+        mtu: None,
+    };
+}
+
 /// The kinds of device that matter here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LinkKind {
@@ -64,10 +90,22 @@ impl Netlink {
     pub(crate) fn link(&mut self, name: &str) -> Result<Option<Link>, NetlinkError> {
         let mut message = LinkMessage::default();
         message.attributes.push(LinkAttribute::IfName(name.to_owned()));
-        let answers = self.get(RouteNetlinkMessage::GetLink(message), || {
-            format!("look up the interface {name}")
-        });
-        match answers {
+        self.look_up(message, || format!("look up the interface {name}"))
+    }
+
+    /// The link with this number, if there is one.
+    pub(crate) fn link_number(&mut self, index: u32) -> Result<Option<Link>, NetlinkError> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        self.look_up(message, || format!("look up the interface number {index}"))
+    }
+
+    fn look_up(
+        &mut self,
+        message: LinkMessage,
+        operation: impl Fn() -> String,
+    ) -> Result<Option<Link>, NetlinkError> {
+        match self.get(RouteNetlinkMessage::GetLink(message), operation) {
             Ok(answers) => Ok(answers.into_iter().find_map(|answer| match answer {
                 RouteNetlinkMessage::NewLink(link) => Some(Link::read(&link)),
                 _ => None,
@@ -78,27 +116,22 @@ impl Netlink {
     }
 
     /// Makes a bridge, down. Giving it an address of its own keeps it from taking over that of a port.
-    pub(crate) fn create_bridge(
-        &mut self,
-        name: &str,
-        mac: Mac,
-        mtu: Option<u32>,
-    ) -> Result<(), NetlinkError> {
+    pub(crate) fn create_bridge(&mut self, name: &str, mac: Mac) -> Result<(), NetlinkError> {
         let mut message = LinkMessage::default();
         message.attributes = vec![
             LinkAttribute::IfName(name.to_owned()),
             LinkAttribute::Address(mac.0.to_vec()),
             LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge)]),
         ];
-        message.attributes.extend(mtu.map(LinkAttribute::Mtu));
         let flags = NLM_F_CREATE | NLM_F_EXCL;
         self.change(RouteNetlinkMessage::NewLink(message), flags, || {
             format!("create the bridge {name}")
         })
     }
 
-    /// Brings a link up, or down, and makes it promiscuous if asked.
-    pub(crate) fn set_link(&mut self, index: u32, up: bool, promiscuous: bool) -> Result<(), NetlinkError> {
+    /// Brings a link up or down, and changes what else is given.
+    pub(crate) fn set_link(&mut self, index: u32, state: LinkState) -> Result<(), NetlinkError> {
+        let LinkState { up, promiscuous, mtu } = state;
         let mut message = LinkMessage::default();
         message.header.index = index;
         message.header.change_mask = LinkFlags::Up;
@@ -107,9 +140,10 @@ impl Netlink {
             message.header.change_mask |= LinkFlags::Promisc;
             message.header.flags |= LinkFlags::Promisc;
         }
-        let state = if up { "up" } else { "down" };
+        message.attributes.extend(mtu.map(LinkAttribute::Mtu));
+        let direction = if up { "up" } else { "down" };
         self.change(RouteNetlinkMessage::NewLink(message), 0, || {
-            format!("set the interface number {index} {state}")
+            format!("set the interface number {index} {direction}")
         })
     }
 

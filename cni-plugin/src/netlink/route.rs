@@ -1,6 +1,6 @@
 //! Routes inside a container.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
@@ -11,6 +11,12 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::{Netlink, NetlinkError};
 use crate::result::Route;
+
+/// Addresses that are certainly not near: of the documentation (RFC 5737, RFC 3849). Nothing is sent to them.
+const OUTSIDE: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1)),
+    IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
+];
 
 impl Netlink {
     /// Adds a route through an interface.
@@ -58,6 +64,39 @@ impl Netlink {
         })
     }
 
+    /// The number of the interface that leads to the outside, if one does.
+    pub(crate) fn uplink(&mut self) -> Result<Option<u32>, NetlinkError> {
+        for outside in OUTSIDE {
+            let mut message = RouteMessage::default();
+            let (family, bits) = if outside.is_ipv4() {
+                (AddressFamily::Inet, 32)
+            } else {
+                (AddressFamily::Inet6, 128)
+            };
+            message.header.address_family = family;
+            message.header.destination_prefix_length = bits;
+            message.attributes = vec![RouteAttribute::Destination(outside.into())];
+            let answers = self.get(RouteNetlinkMessage::GetRoute(message), || {
+                "find the way to the outside".to_owned()
+            });
+            match answers {
+                Ok(answers) => {
+                    let found = answers.iter().find_map(|answer| match answer {
+                        RouteNetlinkMessage::NewRoute(route) => out_interface(route),
+                        _ => None,
+                    });
+                    if found.is_some() {
+                        return Ok(found);
+                    }
+                }
+                // No route, or no such family in this kernel.
+                Err(error) if error.kernel_reason().is_some() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
     /// The destinations and next hops of all routes of this namespace.
     pub(crate) fn routes(&mut self, ipv4: bool) -> Result<Vec<(IpNetwork, Option<IpAddr>)>, NetlinkError> {
         let mut message = RouteMessage::default();
@@ -75,6 +114,13 @@ impl Netlink {
         });
         Ok(routes.collect())
     }
+}
+
+fn out_interface(message: &RouteMessage) -> Option<u32> {
+    message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Oif(index) => Some(*index),
+        _ => None,
+    })
 }
 
 fn read(message: &RouteMessage, ipv4: bool) -> Option<(IpNetwork, Option<IpAddr>)> {

@@ -40,7 +40,11 @@ fn planned(network: &Network, facts: Option<&BridgeFacts>) -> Result<Plan, Bridg
         ifname: "eth0",
         netns: Path::new("/run/netns/x"),
     };
-    plan(&wanted, &[lease()], facts)
+    let facts = HostFacts {
+        bridge: facts.cloned(),
+        uplink_mtu: Some(1450),
+    };
+    plan(&wanted, &[lease()], &facts)
 }
 
 fn kinds(plan: &Plan) -> Vec<&'static str> {
@@ -73,6 +77,14 @@ fn the_first_pod_makes_the_bridge_and_refuses_advertisements_before_it_is_up() {
         "pod",
     ];
     assert_eq!(kinds(&plan), expected);
+    assert_eq!(
+        plan.steps[2],
+        Step::RaiseBridge {
+            promiscuous: false,
+            mtu: Some(1450)
+        },
+        "the uplink's MTU"
+    );
 }
 
 #[test]
