@@ -4,7 +4,7 @@
 BASE_SUITE=bookworm
 BASE_MIRROR=${GANTRY_MIRROR:-http://deb.debian.org/debian}
 BASE_PACKAGES=systemd,systemd-sysv,dbus,iproute2,kmod,procps,nftables,conntrack,ethtool,socat,iptables
-BASE_PACKAGES+=,mount,util-linux,ca-certificates,curl,libseccomp2,iputils-ping,bind9-host,jq,less
+BASE_PACKAGES+=,mount,util-linux,ca-certificates,curl,libseccomp2,iputils-ping,bind9-host,jq,less,dropbear-bin
 
 base_key() { hash_of "$BASE_SUITE" "$BASE_PACKAGES" "$REPO/hack/lib/base.sh" "$(uname -m)"; }
 

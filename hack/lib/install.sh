@@ -15,6 +15,9 @@ host_packages() {
 /usr/sbin/ip iproute2
 /usr/sbin/nft nftables
 /usr/bin/curl curl
+/usr/bin/ssh openssh-client
+/usr/bin/socat socat
+/usr/sbin/mkfs.ext4 e2fsprogs
 /usr/bin/pkg-config pkg-config
 /usr/bin/protoc protobuf-compiler
 /usr/sbin/conntrack conntrack

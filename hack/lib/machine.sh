@@ -70,29 +70,33 @@ child_of() {
 machine_run() {
     local name=$1 pid
     shift
+    set -- env -i PATH=$MACHINE_PATH HOME=/root LANG=C.UTF-8 TERM="${TERM:-dumb}" KUBECONFIG=/etc/kubernetes/admin.conf "$@"
+    if [[ $name == vm ]]; then
+        vm_run "$@"
+        return
+    fi
     pid=$(machine_pid "$name") || { say "machine '$name' does not run"; return 125; }
-    nsenter -t "$pid" -a env -i PATH=$MACHINE_PATH HOME=/root LANG=C.UTF-8 TERM="${TERM:-dumb}" \
-        KUBECONFIG=/etc/kubernetes/admin.conf "$@" 9>&-
+    nsenter -t "$pid" -a "$@" 9>&-
+}
+
+# machine_write NAME PATH: the file's content comes from standard input.
+machine_write() {
+    # shellcheck disable=SC2016 # expanded in the machine
+    machine_run "$1" sh -c 'mkdir -p "${0%/*}" && cat >"$0.new" && mv "$0.new" "$0"' "$2"
 }
 
 # machine_install NAME FILE PATH: put a program there; says by its exit code whether it
 # differs from what was there. By rename, because the old one may be running.
 machine_install() {
-    local target
-    target=/proc/$(machine_pid "$1")/root$3
-    ! cmp -s "$2" "$target" || return 1
-    cp "$2" "$target.new"
-    chmod 755 "$target.new"
-    mv "$target.new" "$target"
-}
-
-# machine_write NAME PATH: the file's content comes from standard input.
-machine_write() {
-    local target
-    target=/proc/$(machine_pid "$1")/root$2
-    mkdir -p "$(dirname "$target")"
-    cat >"$target.new"
-    mv "$target.new" "$target"
+    local sum
+    sum=$(sha256sum <"$2")
+    [[ $(machine_run "$1" sh -c "sha256sum <$3" 2>/dev/null) != "$sum" ]] || return 1
+    if [[ $1 == vm ]]; then
+        vm_receive "$2" "$3"
+        return 0
+    fi
+    # shellcheck disable=SC2016
+    machine_run "$1" sh -c 'cat >"$0.new" && chmod 755 "$0.new" && mv "$0.new" "$0"' "$3" <"$2"
 }
 
 machine_remove() {

@@ -30,6 +30,12 @@ node_cni() {
     fi
 }
 
+# As gantry-proxy writes it.
+gantry_conflist() {
+    jq -n --arg range "$1" --arg pods "$POD_CIDR" '{cniVersion: "1.1.0", name: "gantry", plugins: [
+        {type: "gantry-cni", bridge: "gantry0", subnet: $range, clusterCIDRs: [$pods]}]}'
+}
+
 reference_conflist() {
     jq -n --arg range "$1" '{cniVersion: "1.0.0", name: "reference", plugins: [
         {type: "bridge", bridge: "cni0", isGateway: true, hairpinMode: true, ipMasq: false,
@@ -71,7 +77,7 @@ proxy_remove() {
 
 proxy_files() {
     local name=$1 config=/var/lib/kube-proxy
-    [[ ! -s /proc/$(machine_pid "$name")/root$config/kubeconfig.conf ]] || return 0
+    machine_run "$name" test -s $config/kubeconfig.conf && return 0
     machine_write "$name" $config/config.conf <<YAML
 apiVersion: kubeproxy.config.k8s.io/v1alpha1
 kind: KubeProxyConfiguration

@@ -3,17 +3,23 @@
 
 # node_boot NAME: a machine with containerd running and the images in it.
 node_boot() {
-    local name=$1
-    machine_boot "$name" "$(address_of "$name")"
-    containerd_config "$(($(cgroup_version) == 2))" | machine_write "$name" /etc/containerd/config.toml
-    machine_run "$name" systemctl enable --now containerd
-    if [[ ! -f $(machine_dir "$name")/images-$(basename "$IMAGES") ]]; then
-        machine_run "$name" ctr -n k8s.io images import /usr/share/gantry/images.tar
-        touch "$(machine_dir "$name")/images-$(basename "$IMAGES")"
-    fi
+    machine_boot "$1" "$(address_of "$1")"
+    node_runtime "$1"
 }
 
-# containerd_config SYSTEMD: 1 when systemd makes the pods' cgroups (cgroup v2).
+node_runtime() {
+    local imported
+    imported=/var/lib/containerd/imported-$(basename "$IMAGES")
+    containerd_config "$1" | machine_write "$1" /etc/containerd/config.toml
+    machine_run "$1" systemctl enable --now containerd
+    machine_run "$1" test -f "$imported" && return 0
+    machine_run "$1" ctr -n k8s.io images import /usr/share/gantry/images.tar
+    machine_run "$1" touch "$imported"
+}
+
+node_cgroup_version() { if [[ $1 == vm ]]; then echo 2; else cgroup_version; fi; }
+
+# containerd_config NAME: with cgroup v2, systemd makes the pods' cgroups.
 containerd_config() {
     cat <<TOML
 version = 3
@@ -21,11 +27,11 @@ version = 3
 sandbox = '${PAUSE_NAMES[0]}'
 [plugins.'io.containerd.cri.v1.runtime']
 # Without CAP_SYS_RESOURCE nobody may lower oom_score_adj.
-restrict_oom_score_adj = true
+restrict_oom_score_adj = $([[ $1 == vm ]] && echo false || echo true)
 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]
 runtime_type = 'io.containerd.runc.v2'
 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]
-SystemdCgroup = $( (($1)) && echo true || echo false)
+SystemdCgroup = $( (($(node_cgroup_version "$1") == 2)) && echo true || echo false)
 TOML
 }
 
@@ -36,12 +42,12 @@ node_agent() {
     machine_run "$1" systemctl try-restart kubelet
 }
 
-node_joined() { [[ -s /proc/$(machine_pid "$1")/root/etc/kubernetes/kubelet.conf ]] && kubectl get node "$1"; }
+node_joined() { machine_run "$1" test -s /etc/kubernetes/kubelet.conf && kubectl get node "$1"; }
 
 node_join() {
     local name=$1 ignore=()
     node_joined "$name" && return 0
-    (($(cgroup_version) == 2)) || ignore=(--ignore-preflight-errors=SystemVerification)
+    (($(node_cgroup_version "$name") == 2)) || ignore=(--ignore-preflight-errors=SystemVerification)
     machine_run "$name" kubeadm join "$(address_of control-plane):6443" --token "$(<"$RUN/token")" \
         --discovery-token-ca-cert-hash "sha256:$(ca_hash)" "${ignore[@]}"
 }

@@ -29,14 +29,15 @@ parse_options() {
     for ((n = 1; n <= count; n++)); do NODES+=("node-$n"); done
 }
 
+# What hack/up was last told, with $1 (agent, proxy, cni or nodes) as the name.
+running_option() { sed -n "s/^$1=//p" "$RUN/options"; }
+
 # What cannot be changed under running pods is refused; agent and proxy are replaced.
 check_running_options() {
     [[ -f $RUN/options ]] || return 0
-    local running_nodes running_cni
-    read -r running_nodes running_cni < <(awk -F= '{ v[$1] = $2 } END { print v["nodes"], v["cni"] }' "$RUN/options")
-    [[ $running_cni == "$CNI_PLUGIN" ]] ||
-        die "the running cluster has --cni $running_cni: pods keep the network they were born with, so run hack/down first"
-    ((running_nodes <= ${#NODES[@]})) || die "the running cluster has $running_nodes nodes: run hack/down first"
+    [[ $(running_option cni) == "$CNI_PLUGIN" ]] ||
+        die "the running cluster has --cni $(running_option cni): pods keep the network they were born with, so run hack/down first"
+    (($(running_option nodes) <= ${#NODES[@]})) || die "the running cluster has $(running_option nodes) nodes: run hack/down first"
 }
 
 save_options() {
