@@ -18,6 +18,8 @@ mod process;
 mod run;
 mod runtime;
 mod status;
+#[cfg(test)]
+mod testing;
 mod volumes;
 
 use std::process::ExitCode;

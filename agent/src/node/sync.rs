@@ -110,22 +110,20 @@ impl Sync {
             self.register().await;
         }
         let mut state = self.state.clone();
-        let mut tick = tokio::time::interval(self.config.kubelet.node_status_update_frequency);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut errors = Vec::new();
+        let period = self.config.kubelet.node_status_update_frequency;
         loop {
+            let told = state.borrow_and_update().errors(Instant::now());
             self.pass().await;
+            let next = tokio::time::Instant::now() + period;
             // Cancel safe: both arms only wait.
             loop {
                 tokio::select! {
-                    _ = tick.tick() => break,
+                    () = tokio::time::sleep_until(next) => break,
                     changed = state.changed() => {
                         if changed.is_err() {
                             return;
                         }
-                        let now = state.borrow_and_update().errors(Instant::now());
-                        if now != errors {
-                            errors = now;
+                        if state.borrow_and_update().errors(Instant::now()) != told {
                             break;
                         }
                     }
