@@ -10,7 +10,7 @@ use hyper::StatusCode;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::config::Settings;
+use crate::{config::Settings, report::Chain};
 
 /// Time between two tries to listen.
 const RETRY: Duration = Duration::from_secs(5);
@@ -41,7 +41,7 @@ async fn try_once(address: SocketAddr, shutdown: &CancellationToken) -> bool {
             true
         }
         Err(error) => {
-            warn!(%error, cause = %error.source, "no health endpoint, will retry");
+            warn!(error = %Chain(&error), "no health endpoint, will retry");
             false
         }
     }

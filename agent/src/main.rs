@@ -15,6 +15,7 @@ mod objects;
 mod pods;
 mod probes;
 mod process;
+mod report;
 mod run;
 mod runtime;
 mod status;

@@ -8,13 +8,14 @@ use kube::config::{AuthInfo, Kubeconfig, NamedCluster};
 use serde_json::json;
 
 use super::{BootstrapError, store};
+use crate::report::Chain;
 
 /// Can this file be used to connect? Else why not, in words.
 pub(super) fn check(path: &Path) -> Result<(), String> {
     if !path.exists() {
         return Err("does not exist".into());
     }
-    let config = Kubeconfig::read_from(path).map_err(|error| super::chain(&error))?;
+    let config = Kubeconfig::read_from(path).map_err(|error| Chain(&error).to_string())?;
     let user = current_user(&config).ok_or("has no user in its current context")?;
     let Some(pem) = certificate(user)? else {
         // Tokens and exec plugins are taken as they are.
@@ -103,7 +104,9 @@ fn content(bootstrap: &Kubeconfig, pem: &Path) -> Result<String, String> {
         "current-context": "default-context",
         "users": [{"name": "default-auth", "user": {"client-certificate": pem, "client-key": pem}}],
     });
-    serde_saphyr::to_string(&config).map_err(|error| error.to_string())
+    // Certificates stay on one line, as everybody else writes them.
+    let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
+    serde_saphyr::to_string_with_options(&config, options).map_err(|error| error.to_string())
 }
 
 fn current_cluster(config: &Kubeconfig) -> Option<&NamedCluster> {
@@ -171,6 +174,7 @@ users:
             text.contains("https://10.0.0.1:6443") && text.contains("default-context"),
             "{text}"
         );
+        assert!(text.contains("certificate-authority-data: Q0E="), "{text}");
         assert!(!text.contains("abcdef"), "the token must not be copied: {text}");
         fs::write(&pem, pair(-1)).unwrap();
         assert!(check(&target).unwrap_err().contains("expired"));

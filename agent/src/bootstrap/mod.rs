@@ -25,7 +25,7 @@ use tracing::{info, warn};
 
 pub(crate) use self::rotate::{RotationError, rotate};
 use self::store::Store;
-use crate::config::Config;
+use crate::{config::Config, report::Chain};
 
 const BACKOFF_MIN: Duration = Duration::from_millis(500);
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
@@ -109,7 +109,7 @@ pub(crate) async fn ensure(config: &Config) -> Result<PathBuf, NoCredentials> {
                 info!(kubeconfig = %target.display(), "TLS bootstrap done");
                 return Ok(target);
             }
-            Err(error) => warn!(error = chain(&error), "TLS bootstrap failed, will retry"),
+            Err(error) => warn!(error = %Chain(&error), "TLS bootstrap failed, will retry"),
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(BACKOFF_MAX);
@@ -148,15 +148,4 @@ async fn obtain(client: &Client, store: &Store, node_name: &str) -> Result<(), B
     store.save(&certificate, &key)?;
     store.drop_pending_key();
     Ok(())
-}
-
-/// An error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    text
 }

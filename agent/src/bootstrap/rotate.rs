@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use kube::Client;
 use tracing::{info, warn};
 
-use super::{BACKOFF_MAX, chain, obtain, store, store::Store};
-use crate::config::Config;
+use super::{BACKOFF_MAX, obtain, store, store::Store};
+use crate::{config::Config, report::Chain};
 
 /// Failed renewals are repeated this often; there are weeks left, normally.
 const RETRY: Duration = Duration::from_secs(30);
@@ -40,7 +40,7 @@ pub(crate) async fn rotate(client: Client, config: &Config) -> Result<(), Rotati
         sleep_until(due).await;
         let mut pause = BACKOFF_MAX;
         while let Err(error) = obtain(&client, &store, &config.node_name).await {
-            warn!(error = chain(&error), expires = %validity.not_after, "cannot renew the client certificate, will retry");
+            warn!(error = %Chain(&error), expires = %validity.not_after, "cannot renew the client certificate, will retry");
             if validity.not_after <= Timestamp::now() {
                 return Err(RotationError(validity.not_after));
             }

@@ -21,7 +21,7 @@ pub(crate) enum Threshold {
     /// In the signal's unit: bytes, inodes, processes.
     Amount(i64),
     /// Of the signal's capacity, 0 to 100.
-    Percent(f64),
+    Percent(f32),
 }
 
 impl Threshold {
@@ -37,7 +37,7 @@ impl Threshold {
             format!("{signal} {text:?} must be a quantity such as \"100Mi\" or a percentage from 0% to 100%")
         };
         if let Some(number) = text.strip_suffix('%') {
-            let percent: f64 = number.trim().parse().map_err(|_| refuse())?;
+            let percent: f32 = number.trim().parse().map_err(|_| refuse())?;
             return match percent {
                 0.0 | 100.0 => Ok(None),
                 _ if percent > 0.0 && percent < 100.0 => Ok(Some(Self::Percent(percent))),
@@ -56,12 +56,13 @@ impl Threshold {
     pub(crate) fn of(self, capacity: i64) -> i64 {
         match self {
             Self::Amount(amount) => amount,
+            // In single precision, as the reference: a node's allocatable does not change with its agent.
             #[allow(
                 clippy::cast_possible_truncation,
                 clippy::cast_precision_loss,
                 reason = "a part of an i64 fits; 53 bits are exact enough"
             )]
-            Self::Percent(percent) => (capacity as f64 * percent / 100.0) as i64,
+            Self::Percent(percent) => (capacity as f64 * f64::from(percent / 100.0)) as i64,
         }
     }
 }
@@ -82,6 +83,7 @@ mod tests {
         );
         assert_eq!(Threshold::parse("nodefs.available", "0%"), Ok(None));
         assert_eq!(Threshold::Percent(10.0).of(1000), 100);
+        assert_eq!(Threshold::Percent(10.0).of(270_553_174_016), 27_055_317_804);
         for (signal, text) in [
             ("memory.free", "1Gi"),
             ("memory.available", "lots"),

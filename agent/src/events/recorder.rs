@@ -14,6 +14,8 @@ use kube::{
 use serde_json::json;
 use tokio::sync::mpsc;
 
+use crate::report::Chain;
+
 use super::{
     Events, Happening,
     correlate::{Correlator, Decision},
@@ -72,7 +74,7 @@ impl Recorder {
                         .await
                     {
                         Ok(()) => self.correlator.created(&key, name),
-                        Err(error) => tracing::warn!(reason, %error, "event not written"),
+                        Err(error) => tracing::warn!(reason, error = %Chain(&error), "event not written"),
                     }
                     return;
                 }
@@ -99,7 +101,9 @@ impl Recorder {
                         .await
                     {
                         Err(kube::Error::Api(status)) if status.code == 404 => self.correlator.lost(&key),
-                        Err(error) => return tracing::warn!(reason, %error, "event not written"),
+                        Err(error) => {
+                            return tracing::warn!(reason, error = %Chain(&error), "event not written");
+                        }
                         Ok(()) => return,
                     }
                 }
@@ -122,7 +126,7 @@ impl Recorder {
                 Ok(()) => return Ok(()),
                 Err(error @ kube::Error::Api(_)) => return Err(error),
                 Err(error) if tries >= TRIES => return Err(error),
-                Err(error) => tracing::debug!(%error, "event not written, will retry"),
+                Err(error) => tracing::debug!(error = %Chain(&error), "event not written, will retry"),
             }
             tokio::time::sleep(RETRY).await;
         }

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::NodeRef;
+use crate::report::Chain;
 
 const NAMESPACE: &str = "kube-node-lease";
 /// Tries in a row after a failure before the next regular one.
@@ -42,7 +43,7 @@ pub(super) async fn keep(client: Client, name: String, seconds: u32, node: watch
             Err(error) => {
                 failures = failures.saturating_add(1);
                 if failures.is_power_of_two() {
-                    warn!(%error, failures, "cannot renew the node lease, will retry");
+                    warn!(error = %Chain(&error), failures, "cannot renew the node lease, will retry");
                 }
                 let pause = BACKOFF_MIN.saturating_mul(1 << failures.min(6));
                 tokio::time::sleep(pause.min(period).mul_f64(rand::random_range(0.75..1.0))).await;

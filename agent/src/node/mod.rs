@@ -32,7 +32,7 @@ use kube::{
 use tokio::{sync::watch, task::JoinSet};
 
 pub(crate) use self::runtime_state::RuntimeState;
-use crate::{config::Config, events::Events, runtime::Runtime};
+use crate::{config::Config, events::Events, report::Chain, runtime::Runtime};
 
 /// Our Node as the API server has it; `None` before it was registered or read.
 pub(crate) type NodeRef = Option<Arc<Node>>;
@@ -107,7 +107,7 @@ async fn follow(client: Client, name: String, node: watch::Sender<NodeRef>) {
                 node.send_if_modified(|known| take_newer(known, found));
             }
             Ok(watcher::Event::Init | watcher::Event::InitDone | watcher::Event::Delete(_)) => {}
-            Err(error) => tracing::debug!(%error, "watch of our node interrupted"),
+            Err(error) => tracing::debug!(error = %Chain(&error), "watch of our node interrupted"),
         }
     }
 }

@@ -33,6 +33,7 @@ use super::{
 use crate::{
     config::{Config, Threshold},
     events::{EventType, Events},
+    report::Chain,
     runtime::{Image, Runtime},
 };
 
@@ -151,7 +152,9 @@ impl Sync {
                     }
                     return;
                 }
-                Err(error) => warn!(%error, node = name, "cannot register the node, will retry"),
+                Err(error) => {
+                    warn!(error = %Chain(&error), node = name, "cannot register the node, will retry")
+                }
             }
             tokio::time::sleep(step.mul_f64(rand::random_range(0.75..1.25))).await;
             step = (step * 2).min(REGISTER_MAX);
@@ -171,7 +174,7 @@ impl Sync {
                     );
                     return;
                 }
-                Err(error) => warn!(%error, attempt, "cannot update the node's status"),
+                Err(error) => warn!(error = %Chain(&error), attempt, "cannot update the node's status"),
             }
         }
     }
@@ -226,8 +229,7 @@ impl Sync {
         match address::find(&self.config.node_ips, &self.config.node_name).await {
             Ok(addresses) => self.addresses = addresses,
             Err(error) => {
-                let cause = std::error::Error::source(&error).map(ToString::to_string);
-                warn!(%error, cause, "the node has no address");
+                warn!(error = %Chain(&error), "the node has no address");
             }
         }
         let usage = usage::measure(&self.config.root_dir);

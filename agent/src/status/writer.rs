@@ -25,6 +25,7 @@ use kube::{
 use tokio::sync::{Semaphore, watch};
 
 use super::patch;
+use crate::report::Chain;
 
 /// Requests at the same time. More do not make a burst of 110 pods faster: the API server and etcd serialise.
 const IN_FLIGHT: usize = 16;
@@ -156,7 +157,7 @@ impl StatusWriter {
                 Ok(_) => break,
                 Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => break,
                 Err(error) => {
-                    tracing::warn!(pod = target.name, namespace = target.namespace, %error, "cannot delete the pod, will retry");
+                    tracing::warn!(pod = target.name, namespace = target.namespace, error = %Chain(&error), "cannot delete the pod, will retry");
                 }
             }
             tokio::time::sleep(jittered(backoff)).await;
@@ -263,7 +264,7 @@ async fn drive(shared: Arc<Shared>, target: Target) {
                 return;
             }
             Outcome::Retry(error) => {
-                tracing::warn!(pod = target.name, namespace = target.namespace, %error, "cannot write the pod's status, will retry");
+                tracing::warn!(pod = target.name, namespace = target.namespace, error = %Chain(&error), "cannot write the pod's status, will retry");
                 tokio::time::sleep(jittered(backoff)).await;
                 backoff = (backoff * 2).min(BACKOFF_MAX);
             }
