@@ -96,6 +96,7 @@ async fn serve(config: Arc<Config>, _shutdown: CancellationToken) -> anyhow::Res
 /// One client for everything and one for the lease.
 async fn connect(kubeconfig: &Path) -> anyhow::Result<Clients> {
     let agent = bootstrap::user_agent();
+    info!(server = bootstrap::server(kubeconfig), "API server");
     Ok(Clients {
         main: gantry_kubeapi::connect(kubeconfig, &agent).await?,
         lease: gantry_kubeapi::connect(kubeconfig, &agent).await?,

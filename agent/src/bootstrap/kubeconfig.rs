@@ -31,6 +31,12 @@ pub(super) fn check(path: &Path) -> Result<(), String> {
     Ok(())
 }
 
+/// The API server's address in a kubeconfig, for the log.
+pub(crate) fn server(path: &Path) -> Option<String> {
+    let config = Kubeconfig::read_from(path).ok()?;
+    current_cluster(&config)?.cluster.as_ref()?.server.clone()
+}
+
 fn current_user(config: &Kubeconfig) -> Option<&AuthInfo> {
     let context = config.current_context.as_deref()?;
     let context = config

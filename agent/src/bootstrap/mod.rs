@@ -23,6 +23,7 @@ use std::{
 use kube::Client;
 use tracing::{info, warn};
 
+pub(crate) use self::kubeconfig::server;
 pub(crate) use self::rotate::{RotationError, rotate};
 use self::store::Store;
 use crate::{config::Config, report::Chain};
@@ -102,6 +103,7 @@ pub(crate) async fn ensure(config: &Config) -> Result<PathBuf, NoCredentials> {
     let Some(source) = config.bootstrap_kubeconfig.as_deref() else {
         return Ok(target);
     };
+    info!(server = server(source), "API server for the TLS bootstrap");
     let mut pause = BACKOFF_MIN;
     loop {
         match bootstrap(config, source, &target).await {
