@@ -85,6 +85,14 @@ pub(crate) enum BridgeMismatch {
         /// The name asked for.
         name: String,
     },
+    /// It has no port left.
+    #[error(
+        "bridge {name:?} is full: the kernel gives a bridge 1023 ports, use a second network for more pods"
+    )]
+    Full {
+        /// The bridge.
+        name: String,
+    },
     /// It carries an address that conflicts with the gateway.
     #[error(
         "bridge {name:?} has the address {found}, this network needs {wanted}: choose another \"bridge\", or remove that address"

@@ -7,7 +7,7 @@ use std::path::Path;
 use rustix::io::Errno;
 
 use crate::config::{Ipam, Network};
-use crate::error::Failure;
+use crate::error::{BridgeMismatch, Failure};
 use crate::execute::Executor;
 use crate::lease::{Lease, LeaseError, Leases};
 use crate::netlink::Netlink;
@@ -42,11 +42,25 @@ pub(crate) fn run(stdin: &[u8], attachment: &Attachment, path: &Path) -> Result<
             attachment.container
         );
     }
-    outcome.map_err(|failure| match failure {
+    outcome.map_err(|failure| explain(failure, attachment, &network))
+}
+
+/// What the kernel means when it refuses the veth pair.
+fn explain(failure: Failure, attachment: &Attachment, network: &Network) -> Failure {
+    let reason = if let Failure::Netlink(error) = &failure {
+        error.kernel_reason()
+    } else {
+        None
+    };
+    match reason {
         // Both names of the pair were asked for; ours was free, so the one inside is taken.
-        Failure::Netlink(error) if error.kernel_reason() == Some(Errno::EXIST) => attached(attachment),
-        other => other,
-    })
+        Some(Errno::EXIST) => attached(attachment),
+        Some(Errno::XFULL) => BridgeMismatch::Full {
+            name: network.bridge.name.clone(),
+        }
+        .into(),
+        Some(_) | None => failure,
+    }
 }
 
 fn attach(
