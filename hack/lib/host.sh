@@ -3,7 +3,11 @@
 # shellcheck shell=bash
 
 HOST_SYSCTLS=(vm/overcommit_memory vm/panic_on_oom kernel/panic kernel/panic_on_oops
-    kernel/keys/root_maxkeys kernel/keys/root_maxbytes)
+    kernel/keys/root_maxkeys kernel/keys/root_maxbytes fs/inotify/max_user_instances)
+
+# systemd, containerd and the reference agent take a hundred inotify instances for a few machines, and a containerd
+# that gets none starts without its CRI service. The kernel's default for all of root's processes is 128.
+INOTIFY_INSTANCES=4096
 
 note_host_sysctls() {
     local file=$CACHE/run/.host-sysctls name
@@ -12,6 +16,8 @@ note_host_sysctls() {
     for name in "${HOST_SYSCTLS[@]}"; do
         printf '%s %s\n' "$name" "$(<"/proc/sys/$name")"
     done >"$file"
+    (($(<"/proc/sys/fs/inotify/max_user_instances") >= INOTIFY_INSTANCES)) ||
+        echo $INOTIFY_INSTANCES >/proc/sys/fs/inotify/max_user_instances
 }
 
 restore_host_sysctls() {
