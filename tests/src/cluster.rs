@@ -33,7 +33,7 @@ use kube::Client;
 use tokio::runtime::Runtime;
 
 pub use fixture::Test;
-pub use machine::{Machine, Output};
+pub use machine::{Machine, Output, Stopped};
 pub use netns::{NetNs, exchange_line};
 pub use wait::{poll, secs};
 

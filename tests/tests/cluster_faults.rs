@@ -134,7 +134,7 @@ impl<'a> Bystanders<'a> {
             .run(|| TcpListener::bind((pods::ip(&pod), 9000)));
         std::thread::spawn(|| echo(&listener.expect("a listener in the new pod")));
         let service = service_for(self.test, &fresh);
-        poll_ok(secs(30), "a new Service answers", || {
+        poll_ok(secs(60), "a new Service answers", || {
             let answer = self
                 .client
                 .connect(service)
@@ -214,7 +214,7 @@ fn what_changed_while_the_agent_was_away_is_done_when_it_returns() {
     let mut bystanders = Bystanders::watch(&test, "node-2");
     test.idle_pod("deleted", "node-2");
     let crashed = test.idle_pod("crashed", "node-2");
-    machine.systemctl("stop", "kubelet");
+    let stopped = machine.stop("kubelet");
     test.delete::<Pod>("deleted", None);
     let process = test.process_of(&crashed, "c").to_string();
     machine.run(&["kill", "-KILL", &process]);
@@ -223,7 +223,7 @@ fn what_changed_while_the_agent_was_away_is_done_when_it_returns() {
         "{nodeName: node-2, containers: [{name: c, image: 'registry.k8s.io/pause:3.10'}]}",
     );
     bystanders.stay_connected(secs(2));
-    machine.systemctl("start", "kubelet");
+    drop(stopped);
     test.wait_ready("created");
     test.wait_gone::<Pod>("deleted", secs(60));
     let crashed = test.wait_pod("crashed", "restarted", secs(60), |pod| {
@@ -253,10 +253,10 @@ fn a_node_without_its_runtime_says_so_and_recovers() {
     let test = Test::start("flt-runtime");
     let mut bystanders = Bystanders::watch(&test, "node-2");
     let machine = Machine::named("node-2");
-    let stopped = Instant::now();
-    machine.systemctl("stop", "containerd");
+    let since = Instant::now();
+    let stopped = machine.stop("containerd");
     let node = test.wait_node("node-2", "not Ready", secs(120), |node| node_is(node, "False"));
-    println!("NotReady after {:?}", stopped.elapsed());
+    println!("NotReady after {:?}", since.elapsed());
     let conditions = node
         .status
         .and_then(|status| status.conditions)
@@ -269,7 +269,7 @@ fn a_node_without_its_runtime_says_so_and_recovers() {
     let message = ready.message.unwrap_or_default();
     assert!(message.contains("container runtime"), "{message}");
     bystanders.stay_connected(secs(3));
-    machine.systemctl("start", "containerd");
+    drop(stopped);
     test.wait_node("node-2", "Ready", secs(90), |node| node_is(node, "True"));
     bystanders.assert_unharmed();
 }
@@ -282,7 +282,7 @@ fn a_node_outlives_its_api_server() {
     let crashed = test.idle_pod("crashed", "node-2");
     let (one, two) = (Machine::named("node-1"), Machine::named("node-2"));
     let control_plane = Machine::named("control-plane");
-    control_plane.systemctl("stop", "kube-apiserver");
+    let stopped = control_plane.stop("kube-apiserver");
     // One node's agent starts without an API server; on the other, a container ends meanwhile.
     one.kill_unit("kubelet");
     let process = test.process_of(&crashed, "c").to_string();
@@ -305,7 +305,7 @@ fn a_node_outlives_its_api_server() {
         },
     );
     bystanders.stay_connected(secs(15));
-    control_plane.systemctl("start", "kube-apiserver");
+    drop(stopped);
     let after = test.wait_pod("crashed", "its restart is known", secs(60), |pod| {
         pods::restarts(pod, "c") == 1
     });

@@ -12,6 +12,13 @@ pub struct Machine {
     name: String,
 }
 
+/// A stopped unit, started again on drop.
+#[derive(Debug)]
+pub struct Stopped {
+    machine: Machine,
+    unit: &'static str,
+}
+
 /// What a command said and how it ended.
 #[derive(Debug, Clone)]
 pub struct Output {
@@ -80,6 +87,16 @@ impl Machine {
         self.run(&["systemctl", verb, unit]);
     }
 
+    /// Stops a unit until the answer is dropped, which also happens when the test fails.
+    #[track_caller]
+    pub fn stop(&self, unit: &'static str) -> Stopped {
+        self.systemctl("stop", unit);
+        Stopped {
+            machine: self.clone(),
+            unit,
+        }
+    }
+
     /// The main process of a unit, once it runs; an id on this machine.
     #[track_caller]
     pub fn main_process(&self, unit: &str) -> u32 {
@@ -110,5 +127,14 @@ impl Machine {
         let lines = lines.to_string();
         self.try_run(&["journalctl", "--no-pager", "-o", "cat", "-u", unit, "-n", &lines])
             .out
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        let output = self.machine.try_run(&["systemctl", "start", self.unit]);
+        if output.code != Some(0) {
+            eprintln!("{} on {} stays stopped: {output:?}", self.unit, self.machine.name);
+        }
     }
 }
