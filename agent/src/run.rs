@@ -8,6 +8,9 @@
 //! Nothing on this path gives up: an absent container runtime or API server is waited for, with a clear line in the
 //! log. Ending the agent ends no pod.
 
+mod facts;
+mod pods;
+
 use std::{path::Path, sync::Arc};
 
 use anyhow::Context;

@@ -30,6 +30,8 @@ pub(crate) struct Machine {
     pub(crate) memory_bytes: i64,
     /// Total swap space.
     pub(crate) swap_bytes: i64,
+    /// How many processes and threads there can be.
+    pub(crate) pids: Option<i64>,
     /// Resource name (`hugepages-2Mi`) to bytes reserved.
     pub(crate) hugepages: BTreeMap<String, i64>,
 }
@@ -57,6 +59,13 @@ impl Machine {
             cpus: count_cpus(&text("sys/devices/system/cpu/online")),
             memory_bytes: meminfo.get("MemTotal").copied().unwrap_or(0),
             swap_bytes: meminfo.get("SwapTotal").copied().unwrap_or(0),
+            pids: [
+                text("proc/sys/kernel/pid_max"),
+                text("proc/sys/kernel/threads-max"),
+            ]
+            .iter()
+            .filter_map(|number| number.parse().ok())
+            .min(),
             hugepages: hugepages(root),
         }
     }

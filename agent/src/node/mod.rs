@@ -31,7 +31,7 @@ use kube::{
 };
 use tokio::{sync::watch, task::JoinSet};
 
-pub(crate) use self::runtime_state::RuntimeState;
+pub(crate) use self::{machine::Machine, resources::reserved_for_system, runtime_state::RuntimeState};
 use crate::{config::Config, events::Events, report::Chain, runtime::Runtime};
 
 /// Our Node as the API server has it; `None` before it was registered or read.

@@ -72,10 +72,6 @@ pub(super) fn allocatable(capacity: &Resources, settings: &Settings) -> Resource
 
 /// What is kept from pods of one resource.
 fn reserved(name: &str, total: Quantity, settings: &Settings) -> Quantity {
-    let lists = [&settings.system_reserved, &settings.kube_reserved];
-    let kept = lists
-        .into_iter()
-        .filter_map(|list| list.get(name)?.parse::<Quantity>().ok());
     let signal = match name {
         "memory" => "memory.available",
         "ephemeral-storage" => "nodefs.available",
@@ -84,8 +80,18 @@ fn reserved(name: &str, total: Quantity, settings: &Settings) -> Quantity {
     let threshold = settings.eviction_hard.get(signal);
     let threshold = threshold.and_then(|text| Threshold::parse(signal, text).ok().flatten());
     let threshold = threshold.map(|t| Quantity::from_value(t.of(total.value()), Format::BinarySi));
-    kept.chain(threshold)
-        .fold(Quantity::ZERO, |sum, amount| sum + amount)
+    threshold
+        .into_iter()
+        .fold(reserved_for_system(name, settings), |sum, amount| sum + amount)
+}
+
+/// `systemReserved` and `kubeReserved` of one resource.
+pub(crate) fn reserved_for_system(name: &str, settings: &Settings) -> Quantity {
+    let lists = [&settings.system_reserved, &settings.kube_reserved];
+    let kept = lists
+        .into_iter()
+        .filter_map(|list| list.get(name)?.parse::<Quantity>().ok());
+    kept.fold(Quantity::ZERO, |sum, amount| sum + amount)
 }
 
 /// `total - kept`, not below zero.
@@ -133,7 +139,7 @@ mod tests {
     fn subtracts_reservations_thresholds_and_huge_pages() {
         let settings = settings(
             "systemReserved: {cpu: 200m, memory: 1Gi}\nkubeReserved: {cpu: 100m, ephemeral-storage: 1Gi}\n\
-             evictionHard: {memory.available: 100Mi, nodefs.available: 10%}",
+             evictionHard: {memory.available: 100Mi, nodefs.available: 10Gi}",
         );
         let capacity = capacity(&machine(), Some(100 << 30), &settings, &Resources::new());
         assert_eq!(text(&capacity, "cpu"), "4");
