@@ -19,6 +19,8 @@
 mod cache;
 mod calls;
 mod error;
+#[cfg(test)]
+pub(crate) mod fake;
 mod hints;
 mod image;
 mod merge;
