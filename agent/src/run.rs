@@ -86,10 +86,14 @@ async fn serve(config: Arc<Config>, _shutdown: CancellationToken) -> anyhow::Res
         settings.event_burst,
     );
     announce(&events);
-    let _node = NodeAgent::start(&config, clients.clone(), &runtime, &events);
+    let node = NodeAgent::start(&config, clients.clone(), &runtime, &events);
     if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
         warn!(%error, "cannot tell systemd that the agent is ready");
     }
+    let main = &clients.main;
+    let _pods = pods::start(&config, main, runtime.clone(), events.clone(), &node)
+        .await
+        .context("cannot find the cgroup file systems")?;
     if settings.rotate_certificates {
         bootstrap::rotate(clients.main.clone(), &config).await?;
     }

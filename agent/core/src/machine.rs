@@ -302,10 +302,11 @@ impl PodMachine {
         self.stage == Stage::Gone
     }
 
-    /// The API object exists: there is somebody to publish a status to.
+    /// There is an API object to publish a status to, and it is not about to go.
     #[must_use]
-    pub fn present(&self) -> bool {
-        self.present
+    pub fn publishes(&self) -> bool {
+        let going = matches!(self.stage, Stage::Terminated { deleted: true, .. });
+        self.present && !going
     }
 
     /// The pod is to be kept running.
@@ -345,9 +346,25 @@ impl PodMachine {
             .filter(|c| !self.hooks.contains_key(&c.id))
     }
 
-    /// What the probes say about the container instance.
+    /// The node's addresses, the primary one first.
     #[must_use]
-    pub fn verdicts(&self, container_id: &str) -> Verdicts {
+    pub fn host_ips(&self) -> &[IpAddr] {
+        &self.facts.host_ips
+    }
+
+    /// The API has shown that this container instance has started (`started: true`).
+    #[must_use]
+    pub fn was_started(&self, container_id: &str) -> bool {
+        let lists = [
+            &self.status.init_container_statuses,
+            &self.status.container_statuses,
+        ];
+        let id = status::container_id(container_id);
+        let mut statuses = lists.into_iter().flatten().flatten();
+        statuses.any(|s| s.container_id.as_deref() == Some(&id) && s.started == Some(true))
+    }
+
+    fn verdicts(&self, container_id: &str) -> Verdicts {
         self.verdicts.get(container_id).copied().unwrap_or_default()
     }
 

@@ -1,3 +1,27 @@
-//! Pods: from the API to what runs.
+//! The pods of this node, from the API's wish to the runtime's doing.
+//!
+//! ```text
+//! source ── Update ──> manager ── watch Wanted ──> worker (one task per pod): core::machine
+//!                        │ admission (core)           │ steps            │ status, events
+//!                        │                            v                  v
+//!                        │                         execute ──> runtime, images, volumes, cgroups, hooks
+//!                        └── orphans of the runtime and of the disk, after the first full list
+//! ```
+//!
+//! * [`source`]: where wishes come from (the API server's watch). * [`manager`]: which pods there are.
+//! * [`worker`]: one pod's loop; all decisions are the machine's. * [`execute`]: one match on its steps.
+//! * [`spec`]: a pod in the runtime's words. * [`turns`]: how many pods start at the same time.
+//! * [`start`]: the tasks.
 
+mod execute;
+mod manager;
+mod source;
 pub(crate) mod spec;
+mod start;
+mod steps;
+mod turns;
+mod worker;
+
+pub(crate) use execute::Tools;
+pub(crate) use start::{NodeParts, PodTasks, start};
+pub(crate) use turns::Turns;

@@ -2,7 +2,6 @@
 
 use std::{path::Path, sync::Arc};
 
-use gantry_agent_core::admission::NodeView;
 use k8s_openapi::api::core::v1::Node;
 use kube::Client;
 use tokio::sync::watch;
@@ -16,7 +15,7 @@ use crate::{
     images::Images,
     node::{Machine, NodeAgent, NodeRef},
     objects::Objects,
-    pods::spec::NodeFacts,
+    pods::{self, NodeParts, PodTasks, Tools, Turns},
     probes::Probes,
     report::Chain,
     runtime::{CgroupDriver, Runtime},
@@ -24,31 +23,15 @@ use crate::{
     volumes::{Allocatable, Volumes},
 };
 
-/// Everything that a pod's worker acts with.
-pub(super) struct Parts {
-    pub(super) runtime: Runtime,
-    pub(super) cgroups: Cgroups,
-    pub(super) volumes: Volumes,
-    pub(super) objects: Objects,
-    pub(super) images: Images,
-    pub(super) probes: Probes,
-    pub(super) status: StatusWriter,
-    pub(super) events: Events,
-    pub(super) facts: Arc<NodeFacts>,
-    /// For the status of pods.
-    pub(super) status_facts: Arc<gantry_agent_core::machine::NodeFacts>,
-    /// For admission.
-    pub(super) view: watch::Receiver<NodeView>,
-}
-
-/// Make them. Waits for the runtime's first answer and for our Node to have an address; both come by themselves.
-pub(super) async fn parts(
+/// Make them and let them run pods. Waits for the runtime's first answer and for our Node to have an address; both come
+/// by themselves.
+pub(super) async fn start(
     config: &Arc<Config>,
     client: &Client,
     runtime: Runtime,
     events: Events,
     node_agent: &NodeAgent,
-) -> std::io::Result<Parts> {
+) -> std::io::Result<PodTasks> {
     let machine = Machine::read(Path::new("/"));
     let cgroups = cgroups(config, &machine, &runtime, &events).await?;
     let node = with_address(node_agent.node()).await;
@@ -60,19 +43,27 @@ pub(super) async fn parts(
     );
     let allocatable: watch::Receiver<Allocatable> = allocatable;
     let cgroup_v2 = crate::process::is_cgroup_v2();
-    Ok(Parts {
+    let tools = Tools {
         cgroups,
         volumes: Volumes::new(&config.root_dir, objects.clone(), allocatable),
         objects,
         images: Images::new(runtime.clone(), facts::images(config)),
         probes: Probes::new(Arc::new(runtime.clone())),
         status: StatusWriter::new(client.clone()),
-        facts: Arc::new(facts::for_runtime(config, &machine, &node, cgroup_v2)),
-        status_facts: Arc::new(facts::for_status(config, &node)),
-        view,
         events,
+        client: client.clone(),
+        node: Arc::new(facts::for_runtime(config, &machine, &node, cgroup_v2)),
+        state: node_agent.runtime_state(),
+        turns: Turns::default(),
         runtime,
-    })
+    };
+    let facts = Arc::new(facts::for_status(config, &node));
+    let node = NodeParts {
+        name: config.node_name.clone(),
+        facts,
+        view,
+    };
+    Ok(pods::start(tools, node))
 }
 
 /// The cgroups of pods, with the driver that the runtime uses.
@@ -123,7 +114,10 @@ async fn with_address(mut node: watch::Receiver<NodeRef>) -> Arc<Node> {
         node.as_ref()
             .is_some_and(|node| !facts::addresses(node).is_empty())
     };
-    let node = node.wait_for(found).await.map(|node| node.clone().unwrap_or_default());
+    let node = node
+        .wait_for(found)
+        .await
+        .map(|node| node.clone().unwrap_or_default());
     match node {
         Ok(node) => node,
         // The sender lives as long as the NodeAgent, which our caller holds.

@@ -170,9 +170,6 @@ impl PodMachine {
         match step {
             StepKey::SetUp => self.notice(None, true, &error.reason.clone(), text),
             StepKey::RunSandbox => self.sandbox_failed(&error),
-            StepKey::EnsureImage(name) => {
-                self.notice(Some(name), true, "Failed", format!("Error: {}", error.reason));
-            }
             StepKey::Start(name) => self.notice(Some(name), true, "Failed", format!("Error: {text}")),
             StepKey::PostStart(id) => self.post_start_failed(id, error.clone(), now),
             StepKey::PreStop(id) => {
@@ -189,7 +186,9 @@ impl PodMachine {
                 self.notice(None, true, "FailedKillPod", format!("error killing pod: {text}"));
             }
             StepKey::RefreshVolumes => self.stale_files = true,
-            StepKey::TakeTurn
+            // The puller has told its events itself.
+            StepKey::EnsureImage(_)
+            | StepKey::TakeTurn
             | StepKey::RemoveContainer(_)
             | StepKey::Unmount
             | StepKey::RemoveCgroup
@@ -202,7 +201,10 @@ impl PodMachine {
     }
 
     fn sandbox_failed(&mut self, error: &StepError) {
+        let first = self.retries.get(&StepKey::RunSandbox).is_none();
         match error.retry {
+            // Tried every second: said once.
+            Retry::Soon if !first => {}
             Retry::Soon => self.notice(None, true, &error.reason, error.message.clone()),
             Retry::Backoff => {
                 let text = format!("Failed to create pod sandbox: {}", error.message);

@@ -363,7 +363,11 @@ impl PodMachine {
     }
 }
 
-/// Failed pulls go over to `ImagePullBackOff`; an image that must not be pulled or has no valid name does not.
+/// Failed pulls go over to `ImagePullBackOff`; an image that must not be pulled, cannot be looked at or has no valid
+/// name does not.
 fn is_pull_error(reason: &str) -> bool {
-    !matches!(reason, "ErrImageNeverPull" | "InvalidImageName")
+    matches!(
+        reason,
+        "ErrImagePull" | "RegistryUnavailable" | "SignatureValidationFailed"
+    )
 }

@@ -234,17 +234,9 @@ impl PodMachine {
     }
 
     fn has_started(&self, id: &str) -> bool {
-        match self.verdicts(id).startup {
-            Some(verdict) => verdict == Verdict::Success,
-            // Not probed since the agent came up: what the API said last.
-            None => {
-                let statuses = self.status.init_container_statuses.iter().flatten();
-                let id = crate::status::container_id(id);
-                statuses
-                    .filter(|s| s.container_id.as_deref() == Some(&id))
-                    .any(|s| s.started == Some(true))
-            }
-        }
+        // Not probed since the agent came up: what the API said last.
+        let verdict = self.verdicts(id).startup;
+        verdict.map_or_else(|| self.was_started(id), |verdict| verdict == Verdict::Success)
     }
 
     /// An init container that ran in an earlier sandbox has to run again.

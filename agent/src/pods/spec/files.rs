@@ -9,13 +9,13 @@ use gantry_agent_core::hosts::{host_network_hosts, managed_hosts, pod_hostname};
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 
 use super::container::log_path;
-use super::sandbox::log_directory;
+pub(crate) use super::sandbox::log_directory;
 use super::{ContainerInput, SpecError};
 
 /// Where the node's own hosts file is.
 const NODE_HOSTS: &str = "/etc/hosts";
 /// Where log collectors look for logs by name.
-const LOG_LINKS: &str = "/var/log/containers";
+pub(crate) const LOG_LINKS: &str = "/var/log/containers";
 /// The longest file name.
 const NAME_MAX: usize = 255;
 

@@ -129,7 +129,7 @@ impl World {
             Op::Liveness(i) => self.fail_liveness(i),
             Op::Pass(secs) => self.d.pass(Duration::from_secs(secs)),
             // An object that is gone does not change any more.
-            Op::ChangeImage | Op::Delete(_) if !self.d.machine.present() => {}
+            Op::ChangeImage | Op::Delete(_) if !self.d.machine.present => {}
             Op::ChangeImage => self.change_image(),
             Op::Delete(grace) => {
                 let pod = deleted(&self.d.machine.pod().clone(), grace);
@@ -137,7 +137,7 @@ impl World {
             }
             Op::Remove => self.d.event(Event::Removed),
             // An agent that was killed has no steps in flight; the object may be gone by then.
-            Op::RestartAgent if !self.d.machine.present() || self.d.machine.gone() => {}
+            Op::RestartAgent if !self.d.machine.present || self.d.machine.gone() => {}
             Op::RestartAgent => {
                 self.d = self.d.restart_agent();
                 self.remember(true);

@@ -1,0 +1,99 @@
+//! Making a pod's sandbox.
+
+use gantry_agent_core::{
+    machine::{Outcome, Retry, StepError},
+    pod,
+};
+use k8s_openapi::api::{core::v1::Pod, node::v1::RuntimeClass};
+use kube::Api;
+
+use super::{
+    Tools,
+    error::{failed, refused},
+};
+use crate::{
+    events::EventType,
+    pods::{
+        spec::{PodSandboxConfig, SandboxInput, SpecError, sandbox_config},
+        steps::StepResult,
+    },
+};
+
+/// The reason of a sandbox that cannot be made.
+const REASON: &str = "FailedCreatePodSandBox";
+
+impl Tools {
+    pub(super) async fn run_sandbox(&self, pod: &Pod, attempt: u32) -> StepResult {
+        self.network_is_ready(pod)?;
+        let handler = self.runtime_handler(pod).await?;
+        let config = self
+            .sandbox_config(pod, attempt, true)
+            .map_err(|e| failed(REASON, &e))?;
+        let made = self.runtime.run_sandbox(config, &handler).await;
+        let id = made.map_err(|e| refused(REASON, e.message()))?;
+        let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+        let sandbox = self.observed(uid).sandboxes.iter().find(|s| s.id == id).cloned();
+        let sandbox = sandbox.ok_or_else(|| refused(REASON, format!("sandbox {id} is gone already")))?;
+        Ok(Outcome::Sandbox(Box::new(sandbox)))
+    }
+
+    /// The sandbox's configuration; `tell`: with events about names that cannot be honoured.
+    pub(super) fn sandbox_config(
+        &self,
+        pod: &Pod,
+        attempt: u32,
+        tell: bool,
+    ) -> Result<PodSandboxConfig, SpecError> {
+        let cgroup_parent = &self.cgroups.pod_parent(pod);
+        let input = SandboxInput {
+            pod,
+            node: &self.node,
+            attempt,
+            cgroup_parent,
+        };
+        let (config, warnings) = sandbox_config(input)?;
+        for warning in warnings.iter().filter(|_| tell) {
+            self.events
+                .pod(pod, EventType::Warning, warning.reason, warning.message.clone());
+        }
+        Ok(config)
+    }
+
+    /// No sandbox is tried before the runtime says that its network is ready.
+    fn network_is_ready(&self, pod: &Pod) -> Result<(), StepError> {
+        let state = self.state.borrow();
+        if pod::host_network(pod) || state.network_ready() {
+            return Ok(());
+        }
+        let condition = state.status.as_ref().and_then(|s| s.condition("NetworkReady"));
+        let detail = condition.map_or_else(
+            || "network state unknown".to_owned(),
+            |c| {
+                let (reason, message) = (&c.reason, &c.message);
+                format!("container runtime network not ready: NetworkReady=false reason:{reason} message:{message}")
+            },
+        );
+        let (reason, message) = (
+            "NetworkNotReady".to_owned(),
+            format!("network is not ready: {detail}"),
+        );
+        Err(StepError {
+            reason,
+            message,
+            retry: Retry::Soon,
+        })
+    }
+
+    async fn runtime_handler(&self, pod: &Pod) -> Result<String, StepError> {
+        let class = pod
+            .spec
+            .as_ref()
+            .and_then(|s| s.runtime_class_name.as_deref())
+            .unwrap_or_default();
+        if class.is_empty() {
+            return Ok(String::new());
+        }
+        let found = Api::<RuntimeClass>::all(self.client.clone()).get(class).await;
+        found.map(|class| class.handler).map_err(|e| failed(REASON, &e))
+    }
+}
