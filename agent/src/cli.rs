@@ -161,7 +161,7 @@ fn refusal(error: &clap::Error) -> ConfigError {
 
 /// The last value of a repeated flag.
 fn last(matches: &ArgMatches, name: &str) -> Option<String> {
-    matches.get_many::<String>(name)?.last().cloned()
+    matches.get_many::<String>(name)?.next_back().cloned()
 }
 
 fn config(matches: &ArgMatches, hostname: &str) -> Result<Config, ConfigError> {
@@ -214,7 +214,7 @@ fn config(matches: &ArgMatches, hostname: &str) -> Result<Config, ConfigError> {
 
 /// The value of a flag that mirrors a field. A repeated list or map grows, everything else is replaced.
 fn mirror(matches: &ArgMatches, field: &Field) -> Result<Option<serde_json::Value>, ConfigError> {
-    let Some(texts) = matches.get_many::<String>(field.flag) else {
+    let Some(mut texts) = matches.get_many::<String>(field.flag) else {
         return Ok(None);
     };
     let text = match field.kind {
@@ -224,7 +224,7 @@ fn mirror(matches: &ArgMatches, field: &Field) -> Result<Option<serde_json::Valu
         | Kind::QuantityMap(_)
         | Kind::BoolMap
         | Kind::Taints => texts.cloned().collect::<Vec<_>>().join(","),
-        _ => texts.last().cloned().unwrap_or_default(),
+        _ => texts.next_back().cloned().unwrap_or_default(),
     };
     let refuse = |allowed| ConfigError::Flag {
         flag: field.flag.to_owned(),

@@ -43,6 +43,10 @@ impl View<'_> {
         get(self.values, path).and_then(Value::as_str).unwrap_or("")
     }
 
+    fn is_set(&self, path: &str) -> bool {
+        !self.text(path).is_empty()
+    }
+
     fn nanos(&self, path: &str) -> i64 {
         duration::parse_nanos(self.text(path)).unwrap_or(0)
     }
@@ -144,7 +148,7 @@ fn node_allocatable(view: &View<'_>, broken: &mut Vec<String>) {
             ));
         }
         for (kind, cgroup) in [("system", "systemReservedCgroup"), ("kube", "kubeReservedCgroup")] {
-            if level.starts_with(&format!("{kind}-reserved")) && view.text(cgroup).is_empty() {
+            if level.starts_with(&format!("{kind}-reserved")) && !view.is_set(cgroup) {
                 broken.push(format!(
                     "{cgroup} must be set when enforceNodeAllocatable holds {level:?}"
                 ));
@@ -159,11 +163,11 @@ fn node_allocatable(view: &View<'_>, broken: &mut Vec<String>) {
             ));
         }
     }
-    if view.text("systemCgroups") != "" && view.text("cgroupRoot") == "" {
+    if view.is_set("systemCgroups") && !view.is_set("cgroupRoot") {
         broken.push("systemCgroups is set and cgroupRoot is not".into());
     }
-    if view.text("reservedSystemCPUs") != ""
-        && (view.text("systemReservedCgroup") != "" || view.text("kubeReservedCgroup") != "")
+    if view.is_set("reservedSystemCPUs")
+        && (view.is_set("systemReservedCgroup") || view.is_set("kubeReservedCgroup"))
     {
         broken
             .push("reservedSystemCPUs cannot be used with systemReservedCgroup or kubeReservedCgroup".into());

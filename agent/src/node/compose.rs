@@ -128,7 +128,7 @@ fn addresses(config: &Config, known: &NodeStatus, found: &[IpAddr]) -> Option<Ve
 
 fn node_info(facts: &Facts<'_>) -> NodeSystemInfo {
     let machine = facts.machine;
-    let swap = (machine.swap_bytes > 0).then(|| NodeSwapStatus {
+    let swap = (machine.swap_bytes > 0).then_some(NodeSwapStatus {
         capacity: Some(machine.swap_bytes),
     });
     let version = facts.runtime.version.as_ref();

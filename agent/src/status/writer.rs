@@ -117,7 +117,7 @@ impl StatusWriter {
         slot.resource_version.clone_from(&pod.metadata.resource_version);
         patch::stamp(&mut status, &slot.known, Timestamp::now());
         let overwritten = newer && pod.status.as_ref().is_none_or(|api| patch::differs(api, &status));
-        if *slot.wanted == status && !(overwritten && !slot.busy) {
+        if *slot.wanted == status && (slot.busy || !overwritten) {
             return;
         }
         slot.known = merged(&slot.known, &status);
