@@ -22,7 +22,7 @@ cgroup_enter() {
     local mount
     for mount in $(cgroup_hierarchies); do
         cgroup_make "$mount" "$CGROUP_BASE/$1"
-        echo "$BASHPID" >"$mount/$CGROUP_BASE/$1/cgroup.procs"
+        echo 0 >"$mount/$CGROUP_BASE/$1/cgroup.procs"
     done
 }
 

@@ -2,14 +2,23 @@
 # The first process of a machine, started in new namespaces by machine_boot: builds the
 # machine's file tree, makes it the root and becomes systemd.
 #
-# usage: machine-init.sh DIR LOWER     (LOWER: overlay lower directories, topmost first)
+# usage: machine-init.sh NAME DIR LOWER     (LOWER: overlay lower directories, topmost first)
 #
 # pivot_root fails when the new root is a shared mount, and an init that started after
 # such a failure would run on the host's own files. So every error ends the script,
 # mounts are private until the end, and the mark is looked for before systemd starts.
 set -euo pipefail
 
-dir=$1 lower=$2 root=$1/root
+name=$1 dir=$2 lower=$3 root=$2/root
+
+# Into its cgroups first, alone: with v2, a stranger in them would keep systemd from
+# handing controllers down. The namespace then shows them as the root.
+if [[ -z ${IN_CGROUP-} ]]; then
+    source "${0%/*}/common.sh"
+    source "${0%/*}/cgroups.sh"
+    cgroup_enter "$name"
+    IN_CGROUP=1 exec unshare --cgroup "$0" "$@"
+fi
 
 mount --make-rprivate /
 mount -t overlay overlay -o "lowerdir=$lower,upperdir=$dir/upper,workdir=$dir/work" "$root"

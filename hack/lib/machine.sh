@@ -41,13 +41,8 @@ machine_identity() {
 machine_start() {
     local name=$1 dir=$2 launcher
     rm -rf "$dir/work"/*
-    # The subshell enters the cgroups, so that the machine is born in them.
-    (
-        cgroup_enter "$name"
-        cd /
-        exec setsid unshare --mount --uts --net --ipc --pid --cgroup --fork --kill-child \
-            "$REPO/hack/lib/machine-init.sh" "$dir" "$LAYER:$BASE" </dev/null >"$dir/console.log" 2>&1 9>&-
-    ) &
+    setsid unshare --mount --uts --net --ipc --pid --fork --kill-child \
+        "$REPO/hack/lib/machine-init.sh" "$name" "$dir" "$LAYER:$BASE" </dev/null >"$dir/console.log" 2>&1 9>&- &
     launcher=$!
     wait_until 10 "first process of $name" child_of "$launcher" ||
         { cat "$dir/console.log" >&2; return 1; }
@@ -57,8 +52,7 @@ machine_start() {
         { cat "$dir/console.log" >&2; return 1; }
 }
 
-# child_of LAUNCHER: the id of unshare's child, once it is there. (Before it becomes
-# unshare the launcher has other children.)
+# child_of LAUNCHER: the id of unshare's child, once it is there.
 child_of() {
     local children
     [[ $(<"/proc/$1/comm") == unshare ]] || return 1

@@ -16,7 +16,8 @@ all_nodes_ready() {
 }
 
 show_cluster() {
-    local port
+    local address port
+    address=$(kubectl get service hello -o 'jsonpath={.spec.clusterIP}')
     port=$(kubectl get service hello -o 'jsonpath={.spec.ports[?(@.name=="http")].nodePort}')
     kubectl get nodes -o wide
     echo
@@ -25,7 +26,7 @@ show_cluster() {
 
 Try:
   hack/kubectl get pods -A -o wide
-  hack/node node-1 curl -s hello.default.svc.cluster.local   # by name; or NodePort: curl -s $(address_of node-1):$port
+  hack/node node-1 curl -s $address        # the Service; again for another pod; its NodePort: $(address_of node-1):$port
   hack/kubectl scale deployment hello --replicas=10
 TEXT
 }
