@@ -107,6 +107,11 @@ impl Cluster {
             .block_on(async { tokio::time::timeout(deadline, future).await.ok() })
     }
 
+    /// Runs `task` beside the test.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.spawn(task);
+    }
+
     /// Runs one API request.
     pub fn request<T>(&self, request: impl Future<Output = kube::Result<T>>) -> Result<T, String> {
         match self.within(REQUEST, request) {

@@ -1,0 +1,32 @@
+//! Measures a running cluster; `hack/bench` starts one for each side and prints them side by side.
+//!
+//! ```text
+//! bench pods|services FILE     measure, and write the figures to FILE
+//! bench table FILE FILE        gantry's figures and the reference's as one table
+//! ```
+//!
+//! All times are taken here, on the client's side of the API server: from sending a request to the watch event that
+//! tells of its result, or to the first answer of a server.
+
+mod figures;
+mod pods;
+mod process;
+mod services;
+
+use figures::Figures;
+
+fn main() {
+    let words: Vec<_> = std::env::args().skip(1).collect();
+    match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["pods", file] => pods::measure().write(file),
+        ["services", file] => services::measure().write(file),
+        ["table", ours, reference] => print!(
+            "{}",
+            figures::table(&Figures::read(ours), &Figures::read(reference))
+        ),
+        _ => {
+            eprintln!("usage: bench pods|services FILE, or bench table OURS REFERENCE");
+            std::process::exit(2);
+        }
+    }
+}

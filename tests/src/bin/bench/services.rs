@@ -1,0 +1,209 @@
+//! Services: how soon a change is in force at 10,000 services with 10 endpoints each.
+
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+use futures::{StreamExt, stream};
+use gantry_tests::cluster::{Machine, NetNs, Test, secs};
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::PostParams;
+use serde_json::json;
+
+use crate::figures::{Figures, percentile};
+use crate::process::Process;
+
+const SERVICES: usize = 10_000;
+const ENDPOINTS: usize = 10;
+const CHANGES: usize = 50;
+/// Requests in flight while the cluster is filled.
+const AT_ONCE: usize = 64;
+const DEADLINE: Duration = secs(300);
+/// One attempt to connect; a lost first packet would be sent again only after a second.
+const ATTEMPT: Duration = Duration::from_millis(10);
+
+struct Bench {
+    test: Test,
+    unit: &'static str,
+    node: NetNs,
+    /// What really answers, outside of the cluster.
+    server: SocketAddr,
+}
+
+pub(crate) fn measure() -> Figures {
+    let test = Test::start("bench-services");
+    let unit = if test.cluster.is_reference("proxy") {
+        "kube-proxy"
+    } else {
+        "gantry-proxy"
+    };
+    let listener = NetNs::outside().listen(IpAddr::from([10, 77, 0, 1]));
+    let server = listener.local_addr().expect("a listener has an address");
+    std::thread::spawn(move || accept(&listener));
+    let node = NetNs::of_machine(&Machine::named("node-1"));
+    let bench = Bench {
+        test,
+        unit,
+        node,
+        server,
+    };
+    let mut figures = Figures::default();
+    bench.changes("10 services", &mut figures, "");
+    bench.fill();
+    bench.changes("10,000 services", &mut figures, "< 50 ms");
+    figures.add(
+        "proxy after 50 changes: RSS",
+        Process::of(unit, "node-1").rss_mib(),
+        "MiB",
+        "< 40 MiB",
+    );
+    bench.first_load(&mut figures);
+    figures
+}
+
+fn accept(listener: &TcpListener) {
+    for stream in listener.incoming() {
+        drop(stream);
+    }
+}
+
+fn objects(name: &str, addresses: &[String], port: u16) -> (Service, EndpointSlice) {
+    let service = json!({
+        "metadata": {"name": name},
+        "spec": {"ports": [{"name": "p", "port": 80}]},
+    });
+    let endpoints: Vec<_> = addresses
+        .iter()
+        .map(|address| json!({"addresses": [address]}))
+        .collect();
+    let slice = json!({
+        "metadata": {"name": name, "labels": {"kubernetes.io/service-name": name}},
+        "addressType": "IPv4",
+        "endpoints": endpoints,
+        "ports": [{"name": "p", "port": port, "protocol": "TCP"}],
+    });
+    (
+        serde_json::from_value(service).expect("a Service"),
+        serde_json::from_value(slice).expect("an EndpointSlice"),
+    )
+}
+
+impl Bench {
+    /// 10,000 services whose endpoints nobody asks.
+    fn fill(&self) {
+        let start = Instant::now();
+        let (services, slices) = (self.test.api::<Service>(), self.test.api::<EndpointSlice>());
+        let made = stream::iter(0..SERVICES).map(|number| {
+            let (services, slices) = (services.clone(), slices.clone());
+            async move {
+                let address = |e: usize| {
+                    format!(
+                        "172.{}.{}.{}",
+                        16 + number / 250 % 16,
+                        number % 250,
+                        1 + e + number / 4000 * 20
+                    )
+                };
+                let addresses: Vec<_> = (0..ENDPOINTS).map(address).collect();
+                let (service, slice) = objects(&format!("fill-{number}"), &addresses, 8080);
+                slices
+                    .create(&PostParams::default(), &slice)
+                    .await
+                    .expect("an EndpointSlice is created");
+                services
+                    .create(&PostParams::default(), &service)
+                    .await
+                    .expect("a Service is created");
+            }
+        });
+        self.test
+            .cluster
+            .within(DEADLINE, made.buffer_unordered(AT_ONCE).count())
+            .expect("the services are created");
+        eprintln!(
+            "  {SERVICES} services with {ENDPOINTS} endpoints each in {:?}",
+            start.elapsed()
+        );
+        // The last of them is in force: so are the others, and the proxy is at rest.
+        self.time_until_it_answers("settled", DEADLINE);
+        self.time_until_it_answers("settled-again", DEADLINE);
+    }
+
+    /// A new service with an endpoint that answers: the time from the API server's word that it exists.
+    fn time_until_it_answers(&self, name: &str, deadline: Duration) -> Duration {
+        let address = self.create(name);
+        self.answers(address, Instant::now(), deadline)
+    }
+
+    fn create(&self, name: &str) -> SocketAddr {
+        let (service, slice) = objects(name, &[self.server.ip().to_string()], self.server.port());
+        let params = PostParams::default();
+        self.test
+            .cluster
+            .request(self.test.api().create(&params, &slice))
+            .expect("an EndpointSlice is created");
+        let service = self
+            .test
+            .cluster
+            .request(self.test.api().create(&params, &service))
+            .expect("a Service is created");
+        let ip = service.spec.and_then(|spec| spec.cluster_ip).unwrap_or_default();
+        SocketAddr::new(ip.parse().expect("a ClusterIP"), 80)
+    }
+
+    /// How long after `start` the address first answers a process on the node.
+    fn answers(&self, address: SocketAddr, start: Instant, deadline: Duration) -> Duration {
+        self.node.run(|| {
+            while TcpStream::connect_timeout(&address, ATTEMPT).is_err() {
+                if start.elapsed() > deadline {
+                    eprintln!("{address} does not answer after {deadline:?}");
+                    std::process::exit(1);
+                }
+                // A refusal comes at once: leave the proxy some processor.
+                std::thread::sleep(Duration::from_micros(500));
+            }
+            start.elapsed()
+        })
+    }
+
+    fn changes(&self, at: &str, figures: &mut Figures, target: &str) {
+        let prefix = at.replace([' ', ','], "");
+        let mut times: Vec<_> = (0..CHANGES)
+            .map(|n| self.time_until_it_answers(&format!("new-{prefix}-{n}"), DEADLINE))
+            .collect();
+        figures.add_millis(
+            &format!("at {at}: a new one answers, p50"),
+            percentile(&mut times, 0.5),
+            target,
+        );
+        figures.add_millis(
+            &format!("at {at}: a new one answers, p99"),
+            percentile(&mut times, 0.99),
+            "",
+        );
+    }
+
+    /// The proxy starts on a node without any rule of its own.
+    fn first_load(&self, figures: &mut Figures) {
+        let machine = Machine::named("node-1");
+        let stopped = machine.stop(self.unit);
+        machine.run(&[
+            &format!("/usr/bin/{}", self.unit),
+            "--config=/var/lib/kube-proxy/config.conf",
+            "--cleanup",
+        ]);
+        let address = self.create("last");
+        let start = Instant::now();
+        drop(stopped);
+        let took = self.answers(address, start, DEADLINE);
+        let proxy = Process::of(self.unit, "node-1");
+        figures.add_time("first load of 10,000 services", took, "");
+        figures.add_time("first load: proxy CPU", proxy.cpu(), "");
+        figures.add(
+            "proxy after the first load: RSS",
+            proxy.rss_mib(),
+            "MiB",
+            "< 40 MiB",
+        );
+    }
+}
