@@ -54,10 +54,6 @@ fn the_agent_names_the_field_the_value_and_what_is_allowed() {
             "enforceNodeAllocatable: [pods, foo]",
             &["enforceNodeAllocatable", "foo", "kube-reserved"],
         ),
-        (
-            "evictionHard: {memory.available: lots}",
-            &["memory.available", "lots"],
-        ),
         ("featureGates: {NoSuchGate: true}", &["NoSuchGate"]),
     ] {
         names(&refuses(AGENT, &agent_config(field), APART), expected);

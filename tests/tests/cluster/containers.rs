@@ -92,7 +92,7 @@ fn the_security_context_holds() {
     once(
         &test,
         "says",
-        "command: [sh, -c, 'id; grep -E \"NoNewPrivs|CapEff\" /proc/self/status; touch /x || echo read-only'], \
+        "command: [sh, -c, 'id; grep -E \"NoNewPrivs|CapEff\" /proc/self/status; touch /x 2>/dev/null || echo read-only'], \
          securityContext: {runAsUser: 1000, runAsGroup: 2000, allowPrivilegeEscalation: false, \
          readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}}",
     );

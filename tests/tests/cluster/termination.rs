@@ -18,13 +18,20 @@ fn release(test: &Test, name: &str) {
     test.wait_gone::<Pod>(name, secs(30));
 }
 
+/// What the container left as its termination message. Its log goes with the container.
+fn message(pod: &Pod) -> String {
+    pods::terminated(pod, "c")
+        .and_then(|ended| ended.message.clone())
+        .unwrap_or_default()
+}
+
 #[test]
 fn a_container_is_asked_to_end_and_its_status_says_how_it_did() {
     let test = Test::start("trm-graceful");
     test.pod(
         "polite",
         "{nodeName: node-2, terminationGracePeriodSeconds: 20, containers: [{name: c, image: 'busybox:1.36', \
-         command: [sh, -c, 'trap \"echo asked; exit 3\" TERM; echo up; while :; do sleep 0.1; done']}]}",
+         command: [sh, -c, 'trap \"echo asked > /dev/termination-log; exit 3\" TERM; echo up; while :; do sleep 0.1; done']}]}",
     );
     let pod = test.wait_ready("polite");
     poll(secs(10), "the trap is set", || {
@@ -39,7 +46,7 @@ fn a_container_is_asked_to_end_and_its_status_says_how_it_did() {
     assert!(start.elapsed() < secs(15), "it took {:?}", start.elapsed());
     assert_eq!(pods::terminated(&pod, "c").map(|ended| ended.exit_code), Some(3));
     let pod = test.wait_pod("polite", "Failed", secs(20), |pod| pods::phase(pod) == "Failed");
-    assert_eq!(test.log(&pod, "c"), "up\nasked");
+    assert_eq!(message(&pod), "asked\n");
     test.wait_event("polite", "Killing", "Stopping container c", secs(10));
     release(&test, "polite");
 }
@@ -73,8 +80,8 @@ fn the_pre_stop_hook_runs_before_the_container_is_asked_to_end() {
     test.pod(
         "hooked",
         "{nodeName: node-2, terminationGracePeriodSeconds: 20, containers: [{name: c, image: 'busybox:1.36', \
-         command: [sh, -c, 'trap \"echo asked; exit 0\" TERM; while :; do sleep 0.1; done'], \
-         lifecycle: {preStop: {exec: {command: [sh, -c, 'sleep 1; echo hook > /proc/1/fd/1']}}}}]}",
+         command: [sh, -c, 'trap \"echo asked >> /dev/termination-log; exit 0\" TERM; while :; do sleep 0.1; done'], \
+         lifecycle: {preStop: {exec: {command: [sh, -c, 'sleep 1; echo hook > /dev/termination-log']}}}}]}",
     );
     test.wait_ready("hooked");
     hold(&test, "hooked");
@@ -82,7 +89,7 @@ fn the_pre_stop_hook_runs_before_the_container_is_asked_to_end() {
     let pod = test.wait_pod("hooked", "ended", secs(30), |pod| {
         pods::terminated(pod, "c").is_some()
     });
-    assert_eq!(test.log(&pod, "c"), "hook\nasked");
+    assert_eq!(message(&pod), "hook\nasked\n");
     release(&test, "hooked");
 }
 
