@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 
 /// The set. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Dirty {
+pub(crate) struct Dirty {
     shared: Arc<Shared>,
 }
 
@@ -19,7 +19,7 @@ struct Shared {
 
 impl Dirty {
     /// Adds pods.
-    pub fn mark<'a>(&self, uids: impl IntoIterator<Item = &'a str>) {
+    pub(crate) fn mark<'a>(&self, uids: impl IntoIterator<Item = &'a str>) {
         let mut set = self.shared.uids.lock().unwrap_or_else(PoisonError::into_inner);
         let before = set.len();
         set.extend(uids.into_iter().map(str::to_owned));
@@ -30,7 +30,7 @@ impl Dirty {
 
     /// Waits until the set is not empty and empties it. One task may wait. Cancel safe: nothing is taken before the
     /// last await.
-    pub async fn take(&self) -> HashSet<String> {
+    pub(crate) async fn take(&self) -> HashSet<String> {
         loop {
             let taken = std::mem::take(&mut *self.shared.uids.lock().unwrap_or_else(PoisonError::into_inner));
             if !taken.is_empty() {

@@ -25,16 +25,16 @@ use std::sync::Arc;
 use gantry_agent_core::volumes::refs::{ObjectKind, ObjectRef, references};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 
-pub use self::dirty::Dirty;
+pub(crate) use self::dirty::Dirty;
 use self::services::Services;
-pub use self::services::{Service, ServicePort};
+pub(crate) use self::services::{Service, ServicePort};
 use self::tokens::Tokens;
-pub use self::tokens::{Token, TokenRef};
+pub(crate) use self::tokens::{Token, TokenRef};
 use self::watched::Watched;
 
 /// Why an object could not be read. All of these are worth another try.
 #[derive(Debug, Clone, thiserror::Error)]
-pub enum ObjectError {
+pub(crate) enum ObjectError {
     /// The API server says that it does not exist.
     #[error("{} \"{name}\" not found", kind.word())]
     Missing {
@@ -68,7 +68,7 @@ pub enum ObjectError {
 
 /// The caches. Cheap to clone; dropping the last clone ends all watches.
 #[derive(Clone)]
-pub struct Objects {
+pub(crate) struct Objects {
     config_maps: Watched<ConfigMap>,
     secrets: Watched<Secret>,
     tokens: Tokens,
@@ -82,7 +82,7 @@ impl Objects {
     /// There is a watch per object that pods refer to: the client must open further connections when the server's limit
     /// of streams on one (100) comes near, as `gantry_kubeapi` does.
     #[must_use]
-    pub fn new(client: &kube::Client) -> Self {
+    pub(crate) fn new(client: &kube::Client) -> Self {
         let dirty = Dirty::default();
         Self {
             config_maps: Watched::new(client.clone(), dirty.clone()),
@@ -94,7 +94,7 @@ impl Objects {
     }
 
     /// Names what the pod refers to; replaces what it named before. Objects that nobody names any more are dropped.
-    pub fn track(&self, pod: &Pod) {
+    pub(crate) fn track(&self, pod: &Pod) {
         let (Some(uid), Some(namespace)) = (&pod.metadata.uid, &pod.metadata.namespace) else {
             return;
         };
@@ -108,7 +108,7 @@ impl Objects {
     }
 
     /// The pod is gone: its references are released and its tokens forgotten.
-    pub fn forget(&self, uid: &str) {
+    pub(crate) fn forget(&self, uid: &str) {
         self.config_maps.forget(uid);
         self.secrets.forget(uid);
         self.tokens.forget(uid);
@@ -118,7 +118,11 @@ impl Objects {
     ///
     /// # Errors
     /// When it does not exist or the API server cannot be asked.
-    pub async fn config_map(&self, namespace: &str, name: &str) -> Result<Arc<ConfigMap>, ObjectError> {
+    pub(crate) async fn config_map(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Arc<ConfigMap>, ObjectError> {
         self.config_maps.get(namespace, name).await
     }
 
@@ -126,7 +130,7 @@ impl Objects {
     ///
     /// # Errors
     /// When it does not exist or the API server cannot be asked.
-    pub async fn secret(&self, namespace: &str, name: &str) -> Result<Arc<Secret>, ObjectError> {
+    pub(crate) async fn secret(&self, namespace: &str, name: &str) -> Result<Arc<Secret>, ObjectError> {
         self.secrets.get(namespace, name).await
     }
 
@@ -135,23 +139,23 @@ impl Objects {
     ///
     /// # Errors
     /// When there is no valid token and the API server gives none.
-    pub async fn service_account_token(&self, wanted: &TokenRef) -> Result<Token, ObjectError> {
+    pub(crate) async fn service_account_token(&self, wanted: &TokenRef) -> Result<Token, ObjectError> {
         self.tokens.get(wanted).await
     }
 
     /// Takes a token that an earlier run of the agent wrote, when it is one of the pod and still fresh.
-    pub fn adopt_token(&self, wanted: &TokenRef, text: &str) {
+    pub(crate) fn adopt_token(&self, wanted: &TokenRef, text: &str) {
         self.tokens.adopt(wanted, text);
     }
 
     /// The services of a namespace that have an address in the cluster, by name. Waits for the first full list.
-    pub async fn services(&self, namespace: &str) -> Vec<Arc<Service>> {
+    pub(crate) async fn services(&self, namespace: &str) -> Vec<Arc<Service>> {
         self.services.of(namespace).await
     }
 
     /// The pods whose objects changed since somebody last took them.
     #[must_use]
-    pub fn dirty(&self) -> &Dirty {
+    pub(crate) fn dirty(&self) -> &Dirty {
         &self.dirty
     }
 }

@@ -15,7 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 /// A service with an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Service {
+pub(crate) struct Service {
     /// Its name.
     pub name: String,
     /// Its address in the cluster.
@@ -26,7 +26,7 @@ pub struct Service {
 
 /// A port of a service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ServicePort {
+pub(crate) struct ServicePort {
     /// Empty when there is only one.
     #[serde(default)]
     pub name: String,

@@ -23,7 +23,7 @@ const MAX_AGE: Duration = Duration::from_secs(24 * 3600);
 
 /// Which token.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct TokenRef {
+pub(crate) struct TokenRef {
     /// The pod's namespace.
     pub namespace: String,
     /// The service account's name.
@@ -40,7 +40,7 @@ pub struct TokenRef {
 
 /// A token. Its text never gets into a log.
 #[derive(Clone)]
-pub struct Token {
+pub(crate) struct Token {
     text: Arc<str>,
     /// When to ask for the next one.
     pub refresh_at: Timestamp,
@@ -95,7 +95,7 @@ impl Token {
 
     /// The token itself.
     #[must_use]
-    pub fn expose(&self) -> &str {
+    pub(crate) fn expose(&self) -> &str {
         &self.text
     }
 }

@@ -93,7 +93,7 @@ struct Key {
 struct Entry<K> {
     /// The UIDs of the pods that refer to it.
     pods: BTreeSet<String>,
-    /// `None` before the first answer.
+    /// `None` before the first answer; the last one stays when the task has ended (an immutable object).
     answer: watch::Receiver<Option<Answer<K>>>,
     _task: AbortOnDropHandle<()>,
 }
@@ -237,7 +237,7 @@ impl<K: Kept> Follower<K> {
                     let immutable = object.is_immutable();
                     self.tell(Ok(object));
                     if immutable {
-                        break;
+                        return;
                     }
                     version
                 }
@@ -257,13 +257,11 @@ impl<K: Kept> Follower<K> {
                 match self.watch(&api, version).await {
                     Ended::At(next) => version = next,
                     Ended::Lost => break,
-                    Ended::Final => return std::future::pending().await,
+                    Ended::Final => return,
                 }
             }
             tokio::time::sleep(jittered(wait)).await;
         }
-        // An immutable object: the entry keeps its answer, the task only waits for the entry's end.
-        std::future::pending().await
     }
 
     async fn watch(&self, api: &kube::Api<K>, mut version: String) -> Ended {

@@ -207,56 +207,24 @@ impl Runner {
     /// One run. `false`: nobody listens any more.
     async fn probe(&mut self) -> bool {
         let kind = self.machine.kind();
-        let answer = match find(&self.target.pod, &self.target.container) {
-            Some(container) => match probe_of(container, kind) {
-                Some(probe) => {
-                    self.checker
-                        .check(probe, container, &self.target, self.machine.timeout())
-                        .await
-                }
-                None => return false,
-            },
-            None => return false,
+        let container = find(&self.target.pod, &self.target.container);
+        let Some((container, probe)) = container.and_then(|c| Some((c, probe_of(c, kind)?))) else {
+            return false;
         };
+        let answer = self
+            .checker
+            .check(probe, container, &self.target, self.machine.timeout())
+            .await;
         // Terminating since the run began: its result must not count.
         let stage = *self.stage.borrow();
         self.enter(stage);
+        let (outcome, warning) = judge(kind, answer);
         let now = Instant::now();
-        let (verdict, warning) = match answer {
-            Answer::Success => (self.machine.finish(Outcome::Success, now), None),
-            Answer::Warning(text) => {
-                let message = format!("{} probe warning: {text}", kind.title());
-                (
-                    self.machine.finish(Outcome::Success, now),
-                    Some(Warning {
-                        reason: "ProbeWarning",
-                        message,
-                    }),
-                )
-            }
-            Answer::Failure(text) => {
-                let message = format!("{} probe failed: {text}", kind.title());
-                (
-                    self.machine.finish(Outcome::Failure, now),
-                    Some(Warning {
-                        reason: "Unhealthy",
-                        message,
-                    }),
-                )
-            }
-            Answer::Error(text) => {
+        let verdict = match outcome {
+            Some(outcome) => self.machine.finish(outcome, now),
+            None => {
                 self.machine.abandon(now);
-                let message = format!(
-                    "{} probe errored and resulted in unknown state: {text}",
-                    kind.title()
-                );
-                (
-                    None,
-                    Some(Warning {
-                        reason: "Unhealthy",
-                        message,
-                    }),
-                )
+                None
             }
         };
         if kind == ProbeKind::Startup && verdict == Some(Verdict::Success) {
@@ -291,6 +259,23 @@ impl Runner {
             warning,
         };
         self.events.send(event).await.is_ok()
+    }
+}
+
+/// What an answer counts for, and what users are told of it.
+fn judge(kind: ProbeKind, answer: Answer) -> (Option<Outcome>, Option<Warning>) {
+    let warning = |reason, what: &str, text: String| {
+        let message = format!("{} probe {what}: {text}", kind.title());
+        Some(Warning { reason, message })
+    };
+    match answer {
+        Answer::Success => (Some(Outcome::Success), None),
+        Answer::Warning(text) => (Some(Outcome::Success), warning("ProbeWarning", "warning", text)),
+        Answer::Failure(text) => (Some(Outcome::Failure), warning("Unhealthy", "failed", text)),
+        Answer::Error(text) => (
+            None,
+            warning("Unhealthy", "errored and resulted in unknown state", text),
+        ),
     }
 }
 

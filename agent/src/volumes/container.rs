@@ -10,7 +10,7 @@ use super::{NameError, PodMounts, SubPathError, Volumes};
 
 /// Which container's mounts.
 #[derive(Clone, Copy)]
-pub struct MountRequest<'a> {
+pub(crate) struct MountRequest<'a> {
     /// The pod's UID.
     pub uid: &'a str,
     /// The container's name.
@@ -25,7 +25,7 @@ pub struct MountRequest<'a> {
 
 /// A mount, in the order of the spec.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ContainerMount {
+pub(crate) struct ContainerMount {
     /// The volume's name.
     pub volume: String,
     /// What to mount.
@@ -38,7 +38,7 @@ pub struct ContainerMount {
 
 /// Why a container's mounts cannot be made: it waits with `CreateContainerConfigError` and this as the message.
 #[derive(Debug, thiserror::Error)]
-pub enum ContainerMountError {
+pub(crate) enum ContainerMountError {
     /// The spec names a volume that is not there.
     #[error("cannot find volume {volume:?} to mount into container {container:?}")]
     NoVolume {
@@ -76,7 +76,7 @@ impl Volumes {
     ///
     /// # Errors
     /// See [`ContainerMountError`].
-    pub async fn container_mounts(
+    pub(crate) async fn container_mounts(
         &self,
         request: MountRequest<'_>,
     ) -> Result<Vec<ContainerMount>, ContainerMountError> {

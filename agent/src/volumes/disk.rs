@@ -155,9 +155,8 @@ impl Ground<'_> {
     }
 
     fn content(&self, name: &str, content: &Content<'_>) -> Result<Job, SetUpError> {
-        let resources = |pod: &Pod, field: &_| self.node.field_text(pod, field);
-        let payload =
-            payload::payload(content, self.pod, self.inputs, &resources).map_err(SetUpError::Payload)?;
+        let payload = payload::payload(content, self.pod, self.inputs, &self.node.allocatable)
+            .map_err(SetUpError::Payload)?;
         let space = if content.plugin.in_memory() {
             Space::Memory {
                 size_bytes: self.node.memory_volume_bytes(self.pod, None),

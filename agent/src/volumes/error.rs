@@ -15,7 +15,7 @@ use super::local::HostPathError;
 /// volume which [`VolumeError::is_final`] is about.
 #[derive(Debug, thiserror::Error)]
 #[error("unmounted volumes={:?}", self.names())]
-pub struct VolumeError {
+pub(crate) struct VolumeError {
     /// At least one, in the order of the spec.
     pub failures: Vec<VolumeFailure>,
 }
@@ -23,7 +23,7 @@ pub struct VolumeError {
 /// One volume that is not there.
 #[derive(Debug, thiserror::Error)]
 #[error("MountVolume.SetUp failed for volume {volume:?} ")]
-pub struct VolumeFailure {
+pub(crate) struct VolumeFailure {
     /// Its name in the pod's spec.
     pub volume: String,
     /// Why.
@@ -33,7 +33,7 @@ pub struct VolumeFailure {
 
 /// Why a volume is not there.
 #[derive(Debug, thiserror::Error)]
-pub enum SetUpError {
+pub(crate) enum SetUpError {
     /// Its files cannot be made: objects are missing, or the API server cannot be asked.
     #[error("{}", list(.0))]
     Payload(Vec<PayloadError>),
@@ -74,7 +74,7 @@ pub enum SetUpError {
 impl VolumeError {
     /// The names of the volumes that are not there.
     #[must_use]
-    pub fn names(&self) -> Vec<&str> {
+    pub(crate) fn names(&self) -> Vec<&str> {
         self.failures
             .iter()
             .map(|failure| failure.volume.as_str())
@@ -83,13 +83,13 @@ impl VolumeError {
 
     /// One message per failed volume, for events with reason `FailedMount`.
     #[must_use]
-    pub fn messages(&self) -> Vec<String> {
+    pub(crate) fn messages(&self) -> Vec<String> {
         self.failures.iter().map(VolumeFailure::message).collect()
     }
 
     /// Only another spec can help.
     #[must_use]
-    pub fn is_final(&self) -> bool {
+    pub(crate) fn is_final(&self) -> bool {
         self.failures.iter().any(|failure| match failure.cause {
             SetUpError::Refused(_) | SetUpError::Name(_) | SetUpError::Path(_) => true,
             SetUpError::Payload(_)
@@ -105,7 +105,7 @@ impl VolumeError {
 impl VolumeFailure {
     /// As the reference writes it: `MountVolume.SetUp failed for volume "config" : configmap "x" not found`.
     #[must_use]
-    pub fn message(&self) -> String {
+    pub(crate) fn message(&self) -> String {
         let mut text = self.to_string();
         let mut cause: Option<&dyn Error> = Some(&self.cause);
         while let Some(error) = cause {

@@ -21,11 +21,11 @@ pub(super) const VOLUME_DEVICES: &str = "volumeDevices";
 /// A name that came from the API and is no single path element.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} cannot name a file")]
-pub struct NameError(String);
+pub(crate) struct NameError(String);
 
 /// The agent's directories.
 #[derive(Debug, Clone)]
-pub struct Layout {
+pub(crate) struct Layout {
     root: PathBuf,
 }
 
@@ -33,7 +33,7 @@ impl Layout {
     /// Below `root`, the agent's `--root-dir`; symbolic links in it are resolved when it exists, so that its paths are
     /// those of the kernel's mount table.
     #[must_use]
-    pub fn new(root: &Path) -> Self {
+    pub(crate) fn new(root: &Path) -> Self {
         Self {
             root: root.canonicalize().unwrap_or_else(|_| root.to_owned()),
         }
@@ -41,7 +41,7 @@ impl Layout {
 
     /// `pods/`.
     #[must_use]
-    pub fn pods(&self) -> PathBuf {
+    pub(crate) fn pods(&self) -> PathBuf {
         self.root.join("pods")
     }
 
@@ -49,7 +49,7 @@ impl Layout {
     ///
     /// # Errors
     /// When the UID is no file name.
-    pub fn pod(&self, uid: &str) -> Result<PathBuf, NameError> {
+    pub(crate) fn pod(&self, uid: &str) -> Result<PathBuf, NameError> {
         Ok(self.pods().join(element(uid)?))
     }
 
@@ -57,7 +57,7 @@ impl Layout {
     ///
     /// # Errors
     /// When the UID or the name is no file name.
-    pub fn volume(&self, uid: &str, plugin: &str, name: &str) -> Result<PathBuf, NameError> {
+    pub(crate) fn volume(&self, uid: &str, plugin: &str, name: &str) -> Result<PathBuf, NameError> {
         Ok(self.pod(uid)?.join(VOLUMES).join(plugin).join(element(name)?))
     }
 
@@ -74,7 +74,7 @@ impl Layout {
     ///
     /// # Errors
     /// When a name is no file name.
-    pub fn sub_path(
+    pub(crate) fn sub_path(
         &self,
         uid: &str,
         volume: &str,

@@ -28,7 +28,7 @@ pub(super) enum Space {
 
 /// Why a hostPath is not what the pod demands.
 #[derive(Debug, thiserror::Error)]
-pub enum HostPathError {
+pub(crate) enum HostPathError {
     /// Something else, or nothing, is there.
     #[error("hostPath type check failed: {} is not {wanted}", path.display())]
     Type {
@@ -113,9 +113,8 @@ fn space_is_ready(dir: &Path, marker: &Path, space: Space) -> io::Result<bool> {
 
 /// Checks, or makes, what a hostPath demands (`pkg/volume/hostpath`).
 pub(super) fn host_path(path: &str, kind: HostPathKind) -> Result<PathBuf, HostPathError> {
-    match check_sub_path(path) {
-        Err(PathError::SubPathBackstep(path)) => return Err(HostPathError::Backstep { path }),
-        Ok(()) | Err(_) => {}
+    if let Err(PathError::SubPathBackstep(path)) = check_sub_path(path) {
+        return Err(HostPathError::Backstep { path });
     }
     let path = PathBuf::from(path);
     let create_error = |source| HostPathError::Create {

@@ -47,22 +47,22 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::objects::Objects;
 
-pub use self::container::{ContainerMount, ContainerMountError, MountRequest};
+pub(crate) use self::container::{ContainerMount, ContainerMountError, MountRequest};
 use self::disk::{Ground, Work};
-pub use self::error::{SetUpError, VolumeError, VolumeFailure};
-pub use self::layout::{Layout, NameError};
-pub use self::local::HostPathError;
-pub use self::node::Allocatable;
+pub(crate) use self::error::{SetUpError, VolumeError, VolumeFailure};
+pub(crate) use self::layout::{Layout, NameError};
+pub(crate) use self::local::HostPathError;
+pub(crate) use self::node::Allocatable;
 use self::node::NodeResources;
-pub use self::subpath::SubPathError;
-pub use self::teardown::TearDownError;
+pub(crate) use self::subpath::SubPathError;
+pub(crate) use self::teardown::TearDownError;
 
 /// The volumes of a pod that are there, by their name in the spec.
-pub type PodMounts = BTreeMap<String, MountedVolume>;
+pub(crate) type PodMounts = BTreeMap<String, MountedVolume>;
 
 /// A volume that is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MountedVolume {
+pub(crate) struct MountedVolume {
     /// Its path on the node.
     pub host_path: PathBuf,
     /// Containers must mount it read-only, whatever they ask for.
@@ -71,7 +71,7 @@ pub struct MountedVolume {
 
 /// The volumes of this node's pods. Cheap to clone.
 #[derive(Clone)]
-pub struct Volumes {
+pub(crate) struct Volumes {
     shared: Arc<Shared>,
     /// Ends the refresher with the last clone.
     _refresher: Arc<AbortOnDropHandle<()>>,
@@ -103,7 +103,7 @@ struct Known {
 impl Volumes {
     /// Volumes under `root`, the agent's `--root-dir`. Must be called inside a runtime.
     #[must_use]
-    pub fn new(root: &Path, objects: Objects, allocatable: watch::Receiver<Allocatable>) -> Self {
+    pub(crate) fn new(root: &Path, objects: Objects, allocatable: watch::Receiver<Allocatable>) -> Self {
         let shared = Arc::new(Shared {
             layout: Layout::new(root),
             objects,
@@ -123,7 +123,7 @@ impl Volumes {
 
     /// Where things are on disk.
     #[must_use]
-    pub fn layout(&self) -> &Layout {
+    pub(crate) fn layout(&self) -> &Layout {
         &self.shared.layout
     }
 
@@ -133,7 +133,7 @@ impl Volumes {
     ///
     /// # Errors
     /// Names every volume that cannot be made; the others are there.
-    pub async fn set_up(&self, pod: &Arc<Pod>) -> Result<PodMounts, VolumeError> {
+    pub(crate) async fn set_up(&self, pod: &Arc<Pod>) -> Result<PodMounts, VolumeError> {
         self.shared.objects.track(pod);
         let (known, is_new) = self.shared.remember(pod);
         let turn = known.turn.lock_owned().await;
@@ -149,7 +149,7 @@ impl Volumes {
     ///
     /// # Errors
     /// Names the volumes that keep their old files.
-    pub async fn refresh(&self, pod: &Arc<Pod>) -> Result<(), VolumeError> {
+    pub(crate) async fn refresh(&self, pod: &Arc<Pod>) -> Result<(), VolumeError> {
         self.shared.objects.track(pod);
         let (known, _) = self.shared.remember(pod);
         let turn = known.turn.lock_owned().await;
@@ -158,7 +158,7 @@ impl Volumes {
 
     /// Waits until something changes that the pod's volumes are made of: time to repeat a failed [`Self::set_up`].
     /// Never answers for a pod that is not known. Cancel safe.
-    pub async fn inputs_changed(&self, uid: &str) {
+    pub(crate) async fn inputs_changed(&self, uid: &str) {
         let changed = self
             .shared
             .pods()
@@ -175,7 +175,7 @@ impl Volumes {
     ///
     /// # Errors
     /// Names what could not be unmounted or removed.
-    pub async fn tear_down(&self, uid: &str) -> Result<(), TearDownError> {
+    pub(crate) async fn tear_down(&self, uid: &str) -> Result<(), TearDownError> {
         self.shared.objects.forget(uid);
         let known = self.shared.pods().get(uid).map(|known| Arc::clone(&known.turn));
         let turn = match known {
@@ -188,7 +188,7 @@ impl Volumes {
             let _turn = turn;
             teardown::tear_down(&layout, &owned_uid)
         });
-        done.await.unwrap_or_else(|_| Err(TearDownError::Stopping))?;
+        done.await.unwrap_or(Err(TearDownError::Stopping))?;
         self.shared.pods().remove(uid);
         Ok(())
     }
@@ -198,7 +198,7 @@ impl Volumes {
     ///
     /// # Errors
     /// When the directory of pods cannot be read.
-    pub async fn orphans(&self, known: &HashSet<String>) -> io::Result<Vec<String>> {
+    pub(crate) async fn orphans(&self, known: &HashSet<String>) -> io::Result<Vec<String>> {
         let layout = self.shared.layout.clone();
         let on_disk = tokio::task::spawn_blocking(move || teardown::pods_on_disk(&layout)).await??;
         Ok(on_disk.into_iter().filter(|uid| !known.contains(uid)).collect())

@@ -25,7 +25,7 @@ const TRIES: u32 = 16;
 /// Why a sub path cannot be mounted. The texts tell nothing about the node's files, as in the reference; the cause is
 /// for the log.
 #[derive(Debug, thiserror::Error)]
-pub enum SubPathError {
+pub(crate) enum SubPathError {
     /// The path itself is refused.
     #[error(transparent)]
     Path(#[from] PathError),

@@ -8,7 +8,7 @@
 use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, open, unlinkat};
 use rustix::io::Errno;
@@ -19,7 +19,7 @@ use super::removal::{open_dir, remove_tree};
 
 /// Why something of a pod is still there. All are worth another try.
 #[derive(Debug, thiserror::Error)]
-pub enum TearDownError {
+pub(crate) enum TearDownError {
     /// The UID is no file name.
     #[error(transparent)]
     Name(#[from] NameError),
@@ -95,10 +95,10 @@ fn open_pods(layout: &Layout) -> rustix::io::Result<OwnedFd> {
 }
 
 /// Removes what is in the pod's directory. Goes on after an error; answers the first.
-fn remove_content(pod: &PathBuf, dir: BorrowedFd<'_>) -> Result<(), TearDownError> {
+fn remove_content(pod: &Path, dir: BorrowedFd<'_>) -> Result<(), TearDownError> {
     let mut result = Ok(());
     let listed = names(dir).map_err(|source| TearDownError::Remove {
-        path: pod.clone(),
+        path: pod.to_owned(),
         source: source.into(),
     })?;
     for name in listed {

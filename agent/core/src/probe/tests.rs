@@ -2,6 +2,12 @@ use super::*;
 
 const PERIOD: Duration = Duration::from_secs(10);
 
+/// Where on the clock a test is does not matter; there is no other way to make an instant.
+#[allow(clippy::disallowed_methods, reason = "the only way to make an instant")]
+fn some_instant() -> Instant {
+    Instant::now()
+}
+
 fn settings() -> ProbeSettings {
     ProbeSettings {
         initial_delay: Duration::ZERO,
@@ -39,7 +45,7 @@ fn settings_take_the_api_defaults() {
 
 #[test]
 fn readiness_succeeds_at_once_and_fails_at_the_threshold() {
-    let now = Instant::now();
+    let now = some_instant();
     let mut machine = ProbeMachine::new(ProbeKind::Readiness, settings(), fresh(now), now);
     assert_eq!(machine.next_deadline(), Some(now));
     assert_eq!(
@@ -57,7 +63,7 @@ fn readiness_succeeds_at_once_and_fails_at_the_threshold() {
 
 #[test]
 fn the_success_threshold_needs_successes_in_a_row() {
-    let now = Instant::now();
+    let now = some_instant();
     let two = ProbeSettings {
         success_threshold: 2,
         failure_threshold: 1,
@@ -73,7 +79,7 @@ fn the_success_threshold_needs_successes_in_a_row() {
 
 #[test]
 fn the_initial_delay_counts_from_the_start_of_the_container() {
-    let now = Instant::now();
+    let now = some_instant();
     let delayed = ProbeSettings {
         initial_delay: Duration::from_secs(30),
         ..settings()
@@ -89,7 +95,7 @@ fn the_initial_delay_counts_from_the_start_of_the_container() {
 
 #[test]
 fn runs_start_a_period_apart_and_never_overlap() {
-    let now = Instant::now();
+    let now = some_instant();
     let mut machine = ProbeMachine::new(ProbeKind::Readiness, settings(), fresh(now), now);
     assert!(!machine.begin(now - Duration::from_millis(1)), "not due");
     assert!(machine.begin(now));
@@ -105,7 +111,7 @@ fn runs_start_a_period_apart_and_never_overlap() {
 
 #[test]
 fn an_abandoned_run_does_not_count() {
-    let now = Instant::now();
+    let now = some_instant();
     let mut machine = ProbeMachine::new(ProbeKind::Liveness, settings(), fresh(now), now);
     step(&mut machine, Outcome::Failure);
     step(&mut machine, Outcome::Failure);
@@ -118,7 +124,7 @@ fn an_abandoned_run_does_not_count() {
 
 #[test]
 fn liveness_ends_with_its_failure() {
-    let now = Instant::now();
+    let now = some_instant();
     let one = ProbeSettings {
         failure_threshold: 1,
         ..settings()
@@ -133,7 +139,7 @@ fn liveness_ends_with_its_failure() {
 
 #[test]
 fn startup_ends_with_either_decision_and_gates_the_others() {
-    let now = Instant::now();
+    let now = some_instant();
     let mut startup = ProbeMachine::new(ProbeKind::Startup, settings(), fresh(now), now);
     let gated = Birth {
         gated: true,
@@ -154,7 +160,7 @@ fn startup_ends_with_either_decision_and_gates_the_others() {
 
 #[test]
 fn an_adopted_container_says_nothing_until_its_first_result_and_then_everything() {
-    let now = Instant::now();
+    let now = some_instant();
     let birth = Birth {
         started: now - Duration::from_secs(500),
         gated: false,
@@ -172,7 +178,7 @@ fn an_adopted_container_says_nothing_until_its_first_result_and_then_everything(
 
 #[test]
 fn termination_ends_liveness_and_startup_only() {
-    let now = Instant::now();
+    let now = some_instant();
     for (kind, done) in [
         (ProbeKind::Readiness, false),
         (ProbeKind::Liveness, true),
@@ -186,7 +192,7 @@ fn termination_ends_liveness_and_startup_only() {
 
 #[test]
 fn a_result_after_the_end_changes_nothing() {
-    let now = Instant::now();
+    let now = some_instant();
     let mut machine = ProbeMachine::new(ProbeKind::Liveness, settings(), fresh(now), now);
     assert!(machine.begin(now));
     machine.terminate();

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{DownwardAPIVolumeFile, Pod, ResourceFieldSelector};
+use k8s_openapi::api::core::v1::{Container, DownwardAPIVolumeFile, Pod, ResourceFieldSelector};
+
+use crate::env::{EnvError, Facts, resource_value};
+use crate::resources::Amounts;
 
 use super::path;
 use super::payload::{File, PayloadError};
 use super::plan::mode;
-
-/// The value of a container's resource, as the reference prints it (divided, rounded up).
-pub type Resources<'a> = dyn Fn(&Pod, &ResourceFieldSelector) -> Result<String, String> + 'a;
 
 /// Why a field cannot be shown.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -20,9 +20,9 @@ pub enum FieldError {
     /// A subscript on a field that is no map.
     #[error("fieldPath \"{0}\" does not support subscript")]
     Subscript(String),
-    /// A resource that cannot be shown; the message says why.
-    #[error("{0}")]
-    Resource(String),
+    /// A resource that cannot be shown.
+    #[error(transparent)]
+    Resource(EnvError),
 }
 
 /// The files of a list of items.
@@ -30,7 +30,7 @@ pub(crate) fn files(
     items: &[DownwardAPIVolumeFile],
     pod: &Pod,
     default_mode: u32,
-    resources: &Resources<'_>,
+    allocatable: &Amounts,
 ) -> Result<Vec<(String, File)>, Vec<PayloadError>> {
     let mut files = Vec::new();
     let mut errors = Vec::new();
@@ -38,7 +38,7 @@ pub(crate) fn files(
         let text = if let Some(field) = &item.field_ref {
             field_value(pod, &field.field_path)
         } else if let Some(resource) = &item.resource_field_ref {
-            resources(pod, resource).map_err(FieldError::Resource)
+            resource_text(resource, pod, allocatable).map_err(FieldError::Resource)
         } else {
             Ok(String::new())
         };
@@ -56,6 +56,25 @@ pub(crate) fn files(
         }
     }
     if errors.is_empty() { Ok(files) } else { Err(errors) }
+}
+
+/// A container's resource, as the environment of a container shows it; the selector names the container.
+fn resource_text(
+    selector: &ResourceFieldSelector,
+    pod: &Pod,
+    allocatable: &Amounts,
+) -> Result<String, EnvError> {
+    let nobody = Container::default();
+    resource_value(
+        selector,
+        &nobody,
+        Facts {
+            pod,
+            host_ips: &[],
+            pod_ips: &[],
+            allocatable,
+        },
+    )
 }
 
 /// A field of the pod's metadata as text.
@@ -128,8 +147,5 @@ fn quote(text: &str) -> String {
 /// Letters, marks, numbers, punctuation, symbols and the space: the standard library knows, but only tells in its
 /// debug format (not as the first character: there it hides marks too).
 fn is_printable(c: char) -> bool {
-    !format!("a{c}")
-        .escape_debug()
-        .nth(1)
-        .is_some_and(|escaped| escaped == '\\')
+    format!("a{c}").escape_debug().nth(1) != Some('\\')
 }

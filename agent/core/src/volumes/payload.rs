@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ConfigMap, KeyToPath, Pod, Secret};
 
-use super::downward::{self, FieldError, Resources};
+use crate::resources::Amounts;
+
+use super::downward::{self, FieldError};
 use super::identity::Identity;
 use super::path::{self, PathError};
 use super::plan::{Content, Keys, Part, TokenPart, mode};
@@ -99,7 +101,7 @@ pub fn payload(
     content: &Content<'_>,
     pod: &Pod,
     inputs: &Inputs,
-    resources: &Resources<'_>,
+    allocatable: &Amounts,
 ) -> Result<Payload, Vec<PayloadError>> {
     let mut files = Payload::new();
     let mut errors = Vec::new();
@@ -107,7 +109,7 @@ pub fn payload(
         let made = match part {
             Part::ConfigMap(keys) => config_map(keys, content.default_mode, inputs),
             Part::Secret(keys) => secret(keys, content.default_mode, inputs),
-            Part::Downward(items) => downward::files(items, pod, content.default_mode, resources),
+            Part::Downward(items) => downward::files(items, pod, content.default_mode, allocatable),
             Part::Token(wanted) => token(wanted, content.default_mode, Identity::of(pod), inputs),
             Part::Unsupported(word) => Err(vec![PayloadError::Unsupported(word)]),
         };
