@@ -16,6 +16,8 @@
 //! * [`dirty`]: the set of pods whose inputs changed.
 
 mod dirty;
+#[cfg(test)]
+pub(crate) mod fake;
 mod services;
 mod tokens;
 mod watched;
