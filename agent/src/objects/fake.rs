@@ -220,8 +220,13 @@ fn token_reply(request: &Value) -> Value {
     let now = Timestamp::now();
     let seconds = spec["expirationSeconds"].as_i64().unwrap();
     let expires = Timestamp::from_second(now.as_second() + seconds).unwrap();
+    let audiences = if spec["audiences"].is_array() {
+        spec["audiences"].clone()
+    } else {
+        json!(["api"])
+    };
     let claims = json!({
-        "iat": now.as_second(), "exp": expires.as_second(), "aud": spec["audiences"],
+        "iat": now.as_second(), "exp": expires.as_second(), "aud": audiences,
         "kubernetes.io": {
             "pod": {"name": spec["boundObjectRef"]["name"], "uid": spec["boundObjectRef"]["uid"]},
             "serviceaccount": {"name": "builder"},

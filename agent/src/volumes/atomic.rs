@@ -24,7 +24,8 @@ use jiff::Timestamp;
 
 use super::removal::remove_tree;
 
-const DATA: &str = "..data";
+/// The link to the current files.
+pub(super) const DATA: &str = "..data";
 const NEW_DATA: &str = "..data_tmp";
 
 /// Makes the files of `volume` those of `payload`. `prepare` gets the ownership right before the new files are shown.
@@ -153,19 +154,14 @@ fn is_same(dir: &Path, known: &BTreeSet<PathBuf>, payload: &Payload) -> bool {
         })
 }
 
-/// Makes the links that containers use, where they are missing.
+/// Makes the links that containers use, where they are missing. They stay root's, unlike the files: in a directory that
+/// everybody may write to, the kernel lets only its owner follow a link of somebody else (`fs.protected_symlinks`).
 fn link(volume: &Path, payload: &Payload) -> io::Result<()> {
-    for (name, file) in payload {
-        let top = first_element(name);
-        let path = volume.join(top);
-        match symlink(Path::new(DATA).join(top), &path) {
-            Ok(()) => {
-                if let Some(user) = file.user {
-                    lchown(&path, Some(user), None)?;
-                }
-            }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error),
+    let tops: BTreeSet<&str> = payload.keys().map(|name| first_element(name)).collect();
+    for top in tops {
+        match symlink(Path::new(DATA).join(top), volume.join(top)) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            Ok(()) | Err(_) => {}
         }
     }
     Ok(())

@@ -14,6 +14,7 @@ use k8s_openapi::api::core::v1::Pod;
 
 use crate::objects::{ObjectError, Objects, TokenRef};
 
+use super::atomic::DATA;
 use super::layout::Layout;
 
 /// The inputs, and when the first of the tokens is due for its successor.
@@ -68,6 +69,7 @@ pub(super) async fn adopt_tokens(objects: &Objects, layout: &Layout, pod: &Pod, 
         let file = layout
             .volume(uid, content.plugin.dir_name(), plan.name)
             .ok()?
+            .join(DATA)
             .join(part.path);
         Some(async move {
             if let Ok(text) = tokio::fs::read_to_string(file).await {

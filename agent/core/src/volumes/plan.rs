@@ -170,12 +170,24 @@ impl Plugin {
 #[must_use]
 pub fn plans(pod: &Pod) -> Vec<VolumePlan<'_>> {
     let Some(spec) = &pod.spec else { return Vec::new() };
-    let used: HashSet<&str> = containers(pod)
-        .flat_map(|c| {
-            let mounts = c.volume_mounts.iter().flatten().map(|m| m.name.as_str());
-            mounts.chain(c.volume_devices.iter().flatten().map(|d| d.name.as_str()))
-        })
+    let mounts = containers(pod).map(|c| c.volume_mounts.as_deref());
+    // An ephemeral container may be the first to mount a volume.
+    let late = spec
+        .ephemeral_containers
+        .iter()
+        .flatten()
+        .map(|c| c.volume_mounts.as_deref());
+    let mut used: HashSet<&str> = mounts
+        .chain(late)
+        .flatten()
+        .flatten()
+        .map(|m| m.name.as_str())
         .collect();
+    used.extend(
+        containers(pod)
+            .flat_map(|c| c.volume_devices.iter().flatten())
+            .map(|d| d.name.as_str()),
+    );
     spec.volumes
         .iter()
         .flatten()
@@ -187,8 +199,7 @@ pub fn plans(pod: &Pod) -> Vec<VolumePlan<'_>> {
         .collect()
 }
 
-/// Every container of the pod that has mounts: init, regular; ephemeral ones reduced to the same type are not among
-/// them, they may only mount what the others do.
+/// The containers that a pod begins with: init and regular ones.
 pub(crate) fn containers(pod: &Pod) -> impl Iterator<Item = &Container> {
     pod.spec
         .iter()
