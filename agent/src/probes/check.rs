@@ -215,4 +215,4 @@ pub(super) fn go_duration(duration: Duration) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

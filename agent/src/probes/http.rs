@@ -371,4 +371,4 @@ fn path_and_query(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -11,7 +11,7 @@
 //!   probe never overlaps with itself; no thread is made for it.
 //! * [`http`]: requests, shared with hooks; [`check`]: one run of a probe; [`grpc`]: the health protocol.
 
-mod check;
+pub(crate) mod check;
 mod grpc;
 pub(crate) mod http;
 mod tls;

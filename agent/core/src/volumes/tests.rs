@@ -98,6 +98,7 @@ fn file(path: &str, data: &str, mode: u32) -> (String, String, u32) {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a table")]
 fn every_kind_of_volume_is_recognised() {
     let cases = [
         (
