@@ -211,6 +211,6 @@ async fn a_container_without_probes_costs_nothing() {
 
 #[test]
 fn a_sleeping_probe_is_small() {
-    let size = std::mem::size_of::<Runner>();
+    let size = size_of::<Runner>();
     assert!(size <= 400, "{size} bytes for each probe on the node");
 }

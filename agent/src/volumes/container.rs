@@ -163,3 +163,6 @@ fn absolute(path: &str) -> String {
         format!("/{path}")
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,108 +1,21 @@
 //! Volumes on real directories and mounts, with a model of the API server. Needs root.
 
+pub(super) mod bench;
+
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use tokio::time::timeout;
 
-use super::mounts::{is_mount_point, mounts_below, unmount_at};
+use self::bench::{Bench, pod, read, uid};
+use super::mounts::{is_mount_point, mounts_below};
 use super::*;
-use crate::objects::fake::{FakeApi, eventually};
-
-/// An agent's root directory with what runs on it; unmounts everything at the end.
-pub(super) struct Bench {
-    pub(super) root: TempDir,
-    pub(super) api: FakeApi,
-    pub(super) volumes: Volumes,
-    _allocatable: watch::Sender<Allocatable>,
-}
-
-impl Bench {
-    pub(super) fn new() -> Self {
-        assert!(
-            rustix::process::geteuid().is_root(),
-            "these tests mount: run them as root"
-        );
-        let root = tempfile::Builder::new()
-            .prefix("gantry-volumes")
-            .tempdir()
-            .unwrap();
-        let api = FakeApi::default();
-        let (volumes, _allocatable) = start(root.path(), &api);
-        Self {
-            root,
-            api,
-            volumes,
-            _allocatable,
-        }
-    }
-
-    /// Another run of the agent on the same disk.
-    fn restart(&mut self) {
-        (self.volumes, self._allocatable) = start(self.root.path(), &self.api);
-    }
-
-    fn pods(&self) -> PathBuf {
-        self.volumes.layout().pods()
-    }
-
-    async fn orphans(&self, known: &[&str]) -> Vec<String> {
-        let known = known.iter().map(|uid| (*uid).to_owned()).collect();
-        self.volumes.orphans(&known).await.unwrap()
-    }
-}
-
-impl Drop for Bench {
-    fn drop(&mut self) {
-        let root = self.root.path().canonicalize().unwrap();
-        for path in mounts_below(&root).unwrap() {
-            unmount_at(&path).unwrap();
-        }
-    }
-}
-
-fn start(root: &Path, api: &FakeApi) -> (Volumes, watch::Sender<Allocatable>) {
-    let allocatable: BTreeMap<_, _> = serde_json::from_value(json!({"memory": "8Mi"})).unwrap();
-    let (sender, receiver) = watch::channel(Arc::new(allocatable));
-    (Volumes::new(root, Objects::new(&api.client()), receiver), sender)
-}
-
-/// A pod that mounts each of the volumes at `/<name>`. Its UID is another one each time.
-pub(super) fn pod(volumes: &Value, context: &Value) -> Arc<Pod> {
-    static NEXT: AtomicU32 = AtomicU32::new(1);
-    let names = volumes
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|volume| volume["name"].as_str().unwrap());
-    let mounts: Vec<Value> = names
-        .map(|name| json!({"name": name, "mountPath": format!("/{name}")}))
-        .collect();
-    let uid = format!("uid-{}", NEXT.fetch_add(1, Ordering::Relaxed));
-    let pod = json!({
-        "metadata": {"name": "web", "namespace": "ns", "uid": uid, "labels": {"app": "web"}},
-        "spec": {
-            "serviceAccountName": "builder", "securityContext": context, "volumes": volumes,
-            "containers": [{"name": "c", "volumeMounts": mounts}],
-        },
-    });
-    Arc::new(serde_json::from_value(pod).unwrap())
-}
-
-pub(super) fn uid(pod: &Pod) -> &str {
-    pod.metadata.uid.as_deref().unwrap()
-}
+use crate::objects::fake::eventually;
 
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o7777
-}
-
-fn read(path: impl AsRef<Path>) -> String {
-    fs::read_to_string(path).unwrap()
 }
 
 fn token_volume() -> Value {
@@ -114,6 +27,7 @@ fn token_volume() -> Value {
 }
 
 #[tokio::test]
+#[allow(clippy::too_many_lines, reason = "a table")]
 async fn a_pod_gets_its_volumes_where_the_reference_puts_them_and_leaves_nothing() {
     let bench = Bench::new();
     bench
@@ -419,93 +333,4 @@ async fn names_from_the_api_cannot_leave_the_directory_of_pods() {
     let layout = bench.volumes.layout();
     assert!(layout.volume("uid", "plugin", "../x").is_err());
     assert!(layout.sub_path("uid", "v", "c/../..", 0).is_err());
-}
-
-#[tokio::test]
-async fn containers_get_their_mounts_with_sub_paths() {
-    let bench = Bench::new();
-    bench.api.config_map("ns", "settings", json!({"app.conf": "one"}));
-    let pod = pod(
-        &json!([{"name": "config", "configMap": {"name": "settings"}}, {"name": "data", "emptyDir": {}}]),
-        &json!({}),
-    );
-    let volumes = bench.volumes.set_up(&pod).await.unwrap();
-    let mounts: Vec<_> = serde_json::from_value(json!([
-        {"name": "data", "mountPath": "data"},
-        {"name": "config", "mountPath": "/etc/app.conf", "subPath": "app.conf"},
-        {"name": "data", "mountPath": "/logs", "subPathExpr": "logs/$(POD)", "readOnly": true},
-    ]))
-    .unwrap();
-    let request = MountRequest {
-        uid: uid(&pod),
-        container: "c",
-        mounts: &mounts,
-        volumes: &volumes,
-        expand: &|expr| Ok(expr.replace("$(POD)", "web")),
-    };
-    let resolved = bench.volumes.container_mounts(request).await.unwrap();
-    let shown: Vec<_> = resolved
-        .iter()
-        .map(|m| (m.container_path.as_str(), m.read_only))
-        .collect();
-    assert_eq!(
-        shown,
-        [("/data", false), ("/etc/app.conf", true), ("/logs", true)]
-    );
-    assert_eq!(resolved[0].host_path, volumes["data"].host_path);
-    assert_eq!(read(&resolved[1].host_path), "one");
-    fs::write(resolved[2].host_path.join("log"), "line").unwrap();
-    assert_eq!(read(volumes["data"].host_path.join("logs/web/log")), "line");
-    assert_eq!(
-        bench.volumes.container_mounts(request).await.unwrap(),
-        resolved,
-        "again, as for a restart"
-    );
-    assert_eq!(mounts_below(&bench.pods().join(uid(&pod))).unwrap().len(), 2);
-    // A later version of the file is not seen through the sub path, and the old one stays readable.
-    bench.api.config_map("ns", "settings", json!({"app.conf": "two"}));
-    eventually("the change", || {
-        read(volumes["config"].host_path.join("app.conf")) == "two"
-    })
-    .await;
-    assert_eq!(read(&resolved[1].host_path), "one");
-    bench.volumes.tear_down(uid(&pod)).await.unwrap();
-    assert!(bench.orphans(&[]).await.is_empty());
-}
-
-#[tokio::test]
-async fn a_sub_path_that_leaves_the_volume_is_refused() {
-    let bench = Bench::new();
-    let pod = pod(&json!([{"name": "data", "emptyDir": {}}]), &json!({}));
-    let volumes = bench.volumes.set_up(&pod).await.unwrap();
-    symlink("/etc", volumes["data"].host_path.join("evil")).unwrap();
-    let cases = [
-        (
-            "evil",
-            "failed to prepare subPath for volumeMount \"data\" of container \"c\"",
-        ),
-        (
-            "evil/new",
-            "failed to prepare subPath for volumeMount \"data\" of container \"c\"",
-        ),
-        ("/abs", "error SubPath `/abs` must not be an absolute path"),
-        (
-            "a/../../b",
-            "unable to provision SubPath `a/../../b`: must not contain '..'",
-        ),
-    ];
-    for (sub_path, expected) in cases {
-        let mount = json!([{"name": "data", "mountPath": "/x", "subPath": sub_path}]);
-        let mounts: Vec<_> = serde_json::from_value(mount).unwrap();
-        let request = MountRequest {
-            uid: uid(&pod),
-            container: "c",
-            mounts: &mounts,
-            volumes: &volumes,
-            expand: &|_| Err("no expression".to_owned()),
-        };
-        let error = bench.volumes.container_mounts(request).await.unwrap_err();
-        assert_eq!(error.to_string(), expected);
-    }
-    assert!(!Path::new("/etc/new").exists());
 }

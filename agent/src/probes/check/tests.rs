@@ -87,11 +87,11 @@ async fn commands_answer_by_their_exit_code() {
         run(Arc::clone(&exec), command.clone(), SECOND).await,
         Answer::Success
     );
-    let asked = exec.asked.lock().unwrap();
+    let asked = exec.asked.lock().unwrap().clone();
     let words = ["check", "me", "$(IP)", "$(WHO)", "$5", "$(WHO"]
         .map(str::to_owned)
         .to_vec();
-    assert_eq!(*asked, [("id".to_owned(), words, SECOND)]);
+    assert_eq!(asked, [("id".to_owned(), words, SECOND)]);
     assert_eq!(
         run(FakeExec::exits(2), command, SECOND).await,
         Answer::Failure("out err".to_owned())
