@@ -7,9 +7,12 @@
 //! - a client certificate that is read again at each handshake, so that rotation needs no restart ([`identity`]);
 //! - dead connections are noticed within seconds (HTTP/2 PING and TCP_USER_TIMEOUT), not after the 15 minutes that
 //!   the kernel takes.
+//!
+//! [`slim`] has the resources that are watched cluster-wide, reduced to what a node needs.
 
 mod connect;
 mod identity;
 mod lanes;
+pub mod slim;
 
 pub use connect::{ConnectError, connect};

@@ -47,10 +47,10 @@ impl Transaction {
         self.next_seq == FIRST_SEQ + 1
     }
 
-    /// Size so far in bytes.
+    /// The bytes so far: equal for equal transactions, so a fingerprint of a table's layout.
     #[must_use]
-    pub fn len_bytes(&self) -> usize {
-        self.writer.buf.len()
+    pub fn bytes(&self) -> &[u8] {
+        &self.writer.buf
     }
 
     /// Creates the table if it is missing. `comment` is only set when it is created.

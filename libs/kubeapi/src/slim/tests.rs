@@ -1,0 +1,53 @@
+use serde_json::json;
+
+use super::*;
+
+#[test]
+fn a_service_keeps_what_decides_about_packets() {
+    let full = json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": "dns", "namespace": "kube-system", "resourceVersion": "7",
+            "labels": {"a": "b"}, "managedFields": [{"manager": "x", "fieldsV1": {"f:spec": {}}}]},
+        "spec": {"clusterIP": "10.96.0.10", "clusterIPs": ["10.96.0.10"], "type": "NodePort",
+            "externalIPs": ["192.0.2.1"], "externalTrafficPolicy": "Local", "selector": {"k8s-app": "dns"},
+            "ports": [{"name": "dns", "port": 53, "protocol": "UDP", "targetPort": 53, "nodePort": 30053}]},
+        "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.9", "ipMode": "VIP"}]}}
+    });
+    let service: Service = serde_json::from_value(full).unwrap();
+    assert_eq!(service.metadata.name.as_deref(), Some("dns"));
+    assert_eq!(service.metadata.managed_fields, None);
+    assert_eq!(service.cluster_ips, ["10.96.0.10"]);
+    assert_eq!(service.external_ips, ["192.0.2.1"]);
+    assert_eq!(service.external_traffic_policy.as_deref(), Some("Local"));
+    assert_eq!(service.ports[0].node_port, Some(30053));
+    assert_eq!(service.ingress[0].ip.as_deref(), Some("192.0.2.9"));
+}
+
+#[test]
+fn a_slice_keeps_its_service_and_endpoints() {
+    let full = json!({
+        "metadata": {"name": "dns-x", "namespace": "kube-system", "resourceVersion": "8",
+            "labels": {"kubernetes.io/service-name": "dns", "other": "1"},
+            "annotations": {"endpoints.kubernetes.io/last-change-trigger-time": "2026-11-21T07:00:00Z"}},
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": ["10.244.0.2"], "nodeName": "n1",
+            "conditions": {"ready": true, "serving": true, "terminating": false},
+            "targetRef": {"kind": "Pod", "name": "p"}}],
+        "ports": null
+    });
+    let slice: EndpointSlice = serde_json::from_value(full).unwrap();
+    assert_eq!(slice.metadata.resource_version.as_deref(), Some("8"));
+    assert_eq!(slice.service_name.as_deref(), Some("dns"));
+    assert!(slice.trigger_time.is_some());
+    assert_eq!(slice.endpoints[0].node_name.as_deref(), Some("n1"));
+    assert!(slice.ports.is_empty());
+}
+
+#[test]
+fn bookmarks_have_nothing_but_a_version() {
+    let bookmark = json!({"kind": "Node", "metadata": {"resourceVersion": "12", "creationTimestamp": null}});
+    let node: Node = serde_json::from_value(bookmark).unwrap();
+    assert_eq!(node.metadata.resource_version.as_deref(), Some("12"));
+    let slice: EndpointSlice = serde_json::from_value(json!({"metadata": {"resourceVersion": "3"}})).unwrap();
+    assert_eq!(slice.metadata.resource_version.as_deref(), Some("3"));
+}

@@ -1,0 +1,291 @@
+//! Elements in the proxy's words and in the kernel's bytes.
+
+use std::net::IpAddr;
+
+use gantry_nft::{Element as Raw, Family, Transaction, Value, Verdict as RawVerdict};
+use gantry_proxy_core::{Backend, Element, Front, Masquerade, Protocol, Verdict};
+use ipnetwork::IpNetwork;
+
+use super::layout::names;
+
+mod decode;
+
+pub(super) use decode::decode;
+
+/// The chain that refuses connections.
+const NO_ENDPOINTS: &str = "no-endpoints";
+
+/// One element of the kernel's, with its bytes.
+struct Encoded {
+    set: &'static str,
+    key: Bytes,
+    value: Content,
+}
+
+enum Content {
+    Member,
+    IntervalEnd,
+    Data(Bytes),
+    Goto(String),
+    Drop,
+}
+
+/// Up to nine 4-byte words: the longest key is an IPv6 address with protocol, port and slot.
+#[derive(Clone, Copy)]
+struct Bytes {
+    bytes: [u8; 36],
+    len: usize,
+}
+
+/// Adds elements; each kind's elements should stand together.
+pub(super) fn add(tx: &mut Transaction, family: Family, elements: &[Element]) {
+    in_runs(family, elements, |set, run| {
+        tx.add_elements(set, run.iter().map(Encoded::raw))
+    });
+}
+
+/// Deletes elements.
+pub(super) fn delete(tx: &mut Transaction, family: Family, elements: &[Element]) {
+    in_runs(family, elements, |set, run| {
+        tx.delete_elements(set, run.iter().map(Encoded::key_only))
+    });
+}
+
+/// Encodes elements piece by piece and hands them over in runs of one set.
+fn in_runs(family: Family, elements: &[Element], mut each: impl FnMut(&'static str, &[Encoded])) {
+    for piece in elements.chunks(1024) {
+        let mut encoded = Vec::with_capacity(piece.len());
+        for element in piece {
+            encode(family, element, &mut encoded);
+        }
+        for run in encoded.chunk_by(|a, b| a.set == b.set) {
+            if let Some(first) = run.first() {
+                each(first.set, run);
+            }
+        }
+    }
+}
+
+fn encode(family: Family, element: &Element, out: &mut Vec<Encoded>) {
+    let mut push = |set, key, value| out.push(Encoded { set, key, value });
+    match *element {
+        Element::PodRange(range) => push_range(names::POD_CIDRS, range, out),
+        Element::ServiceRange(range) => push_range(names::SERVICE_CIDRS, range, out),
+        Element::NodeAddress(ip) => push(names::NODE_IPS, Bytes::new().address(ip), Content::Member),
+        Element::ClusterIp(ip) => push(names::CLUSTER_IPS, Bytes::new().address(ip), Content::Member),
+        Element::Hairpin(ip) => {
+            push(
+                names::HAIRPIN,
+                Bytes::new().address(ip).address(ip),
+                Content::Member,
+            );
+        }
+        Element::Slot(front, slot, backend) => {
+            let (set, key) = match front {
+                Front::Address(..) => (names::ENDPOINTS, front_key(front)),
+                Front::NodePort(..) => (names::NP_ENDPOINTS, front_key(front)),
+            };
+            push(set, key.number(slot), Content::Data(backend_data(backend)));
+        }
+        Element::Masquerade(front, who) => {
+            let set = match (front, who) {
+                (_, Masquerade::Nobody) => return,
+                (Front::Address(..), Masquerade::Everybody) => names::EXT_MASQ,
+                (Front::Address(..), Masquerade::Host) => names::EXT_LOCAL,
+                (Front::NodePort(..), Masquerade::Everybody) => names::NP_MASQ,
+                (Front::NodePort(..), Masquerade::Host) => names::NP_LOCAL,
+            };
+            push(set, front_key(front), Content::Member);
+        }
+        Element::Near(front, verdict) => {
+            let set = match front {
+                Front::Address(..) => names::SERVICES_NEAR,
+                Front::NodePort(..) => names::NODEPORTS_NEAR,
+            };
+            push(set, front_key(front), content(verdict));
+        }
+        Element::Front(front, verdict) => {
+            let set = match front {
+                Front::Address(..) => names::SERVICES,
+                Front::NodePort(..) => names::NODEPORTS,
+            };
+            push(set, front_key(front), content(verdict));
+        }
+    }
+    debug_assert!(matches!(family, Family::Ipv4 | Family::Ipv6));
+}
+
+/// A range is two elements: its first address, and the first address behind it unless that is the end of all.
+fn push_range(set: &'static str, range: IpNetwork, out: &mut Vec<Encoded>) {
+    out.push(Encoded {
+        set,
+        key: Bytes::new().address(range.network()),
+        value: Content::Member,
+    });
+    if let Some(end) = successor(range.broadcast()) {
+        out.push(Encoded {
+            set,
+            key: Bytes::new().address(end),
+            value: Content::IntervalEnd,
+        });
+    }
+}
+
+fn successor(address: IpAddr) -> Option<IpAddr> {
+    match address {
+        IpAddr::V4(ip) => ip.to_bits().checked_add(1).map(|bits| IpAddr::V4(bits.into())),
+        IpAddr::V6(ip) => ip.to_bits().checked_add(1).map(|bits| IpAddr::V6(bits.into())),
+    }
+}
+
+fn front_key(front: Front) -> Bytes {
+    match front {
+        Front::Address(ip, protocol, port) => Bytes::new().address(ip).protocol(protocol).port(port),
+        Front::NodePort(protocol, port) => Bytes::new().protocol(protocol).port(port),
+    }
+}
+
+fn backend_data(backend: Backend) -> Bytes {
+    Bytes::new().address(backend.address).port(backend.port)
+}
+
+fn content(verdict: Verdict) -> Content {
+    match verdict {
+        Verdict::Balance(chain) => Content::Goto(chain.to_string()),
+        Verdict::Reject => Content::Goto(NO_ENDPOINTS.to_owned()),
+        Verdict::Drop => Content::Drop,
+    }
+}
+
+impl Encoded {
+    fn raw(&self) -> Raw<'_> {
+        let value = match &self.value {
+            Content::Member => Value::Member,
+            Content::IntervalEnd => Value::IntervalEnd,
+            Content::Data(bytes) => Value::Data(bytes.get()),
+            Content::Goto(chain) => Value::Verdict(RawVerdict::Goto(chain)),
+            Content::Drop => Value::Verdict(RawVerdict::Drop),
+        };
+        Raw {
+            key: self.key.get(),
+            value,
+        }
+    }
+
+    /// Without what belongs to the key: enough to delete it.
+    fn key_only(&self) -> Raw<'_> {
+        let value = match &self.value {
+            Content::IntervalEnd => Value::IntervalEnd,
+            Content::Member | Content::Data(_) | Content::Goto(_) | Content::Drop => Value::Member,
+        };
+        Raw {
+            key: self.key.get(),
+            value,
+        }
+    }
+}
+
+impl Bytes {
+    fn new() -> Self {
+        Self {
+            bytes: [0; 36],
+            len: 0,
+        }
+    }
+
+    fn get(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+
+    /// Appends a field, padded to whole words.
+    fn field(mut self, bytes: &[u8]) -> Self {
+        self.bytes[self.len..self.len + bytes.len()].copy_from_slice(bytes);
+        self.len += bytes.len().next_multiple_of(4);
+        self
+    }
+
+    fn address(self, ip: IpAddr) -> Self {
+        match ip {
+            IpAddr::V4(ip) => self.field(&ip.octets()),
+            IpAddr::V6(ip) => self.field(&ip.octets()),
+        }
+    }
+
+    fn protocol(self, protocol: Protocol) -> Self {
+        self.field(&[protocol.number()])
+    }
+
+    fn port(self, port: u16) -> Self {
+        self.field(&port.to_be_bytes())
+    }
+
+    /// Random numbers are host endian in the kernel.
+    fn number(self, number: u32) -> Self {
+        self.field(&number.to_ne_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gantry_proxy_core::chain::{Chain, Scope, Target};
+
+    /// One of each kind, and what decodes from them.
+    fn samples(family: Family) -> Vec<Element> {
+        let (ip, range): (IpAddr, IpNetwork) = match family {
+            Family::Ipv4 => ("10.96.0.10".parse().unwrap(), "10.244.0.0/16".parse().unwrap()),
+            Family::Ipv6 => ("fd00::10".parse().unwrap(), "fd00:1::/64".parse().unwrap()),
+        };
+        let at = Front::Address(ip, Protocol::Tcp, 80);
+        let np = Front::NodePort(Protocol::Udp, 30053);
+        let backend = Backend {
+            address: ip,
+            port: 8080,
+        };
+        let lb = |target| {
+            Verdict::Balance(Chain {
+                target,
+                scope: Scope::Cluster,
+                count: 3,
+            })
+        };
+        vec![
+            Element::PodRange(range),
+            Element::ServiceRange(range),
+            Element::NodeAddress(ip),
+            Element::ClusterIp(ip),
+            Element::Hairpin(ip),
+            Element::Slot(at, 65537, backend),
+            Element::Slot(np, 2, backend),
+            Element::Masquerade(at, Masquerade::Everybody),
+            Element::Masquerade(at, Masquerade::Host),
+            Element::Masquerade(np, Masquerade::Everybody),
+            Element::Masquerade(np, Masquerade::Host),
+            Element::Near(at, lb(Target::Address)),
+            Element::Near(np, lb(Target::NodePort)),
+            Element::Front(at, Verdict::Reject),
+            Element::Front(np, Verdict::Drop),
+        ]
+    }
+
+    #[test]
+    fn every_kind_of_element_reads_back() {
+        for family in [Family::Ipv4, Family::Ipv6] {
+            let mut decoded = Vec::new();
+            in_runs(family, &samples(family), |set, run| {
+                decoded.extend(decode(family, set, run.iter().map(Encoded::raw)).expect("known"));
+            });
+            assert_eq!(decoded, samples(family));
+        }
+    }
+
+    #[test]
+    fn the_range_of_all_addresses_has_no_end() {
+        let all = Element::PodRange("0.0.0.0/0".parse().unwrap());
+        in_runs(Family::Ipv4, &[all], |set, run| {
+            assert_eq!(run.len(), 1);
+            let back = decode(Family::Ipv4, set, run.iter().map(Encoded::raw));
+            assert_eq!(back, Some(vec![all]));
+        });
+    }
+}

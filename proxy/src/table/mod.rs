@@ -1,0 +1,184 @@
+//! The proxy's table in the kernel. The only place that writes nftables.
+//!
+//! [`Table::find`] says what is there, [`Table::load`] makes all of it, [`Table::apply`] makes differences. The fixed part is in
+//! [`layout`], the meaning of elements in [`encode`].
+
+mod encode;
+mod layout;
+
+use std::collections::BTreeSet;
+
+use gantry_nft::{CommitError, Nft, OpenError, QueryError, Transaction};
+use gantry_proxy_core::chain::Chain;
+use gantry_proxy_core::{Changes, Element, Op, Ruleset};
+
+pub use layout::{Layout, Masquerading, NodePorts, TABLE};
+
+/// Elements in one transaction of a first load: the kernel holds its lock for some 20 ms.
+const CHUNK: usize = 10_000;
+
+/// What the kernel has under our name.
+#[derive(Debug)]
+pub enum Found {
+    /// Nothing.
+    Nothing,
+    /// A table of another layout or of another program, or half of one: it is replaced at once and as a whole.
+    Foreign,
+    /// Our table, complete, from before.
+    Ours {
+        /// All elements.
+        elements: BTreeSet<Element>,
+        /// The chains that balance.
+        chains: BTreeSet<Chain>,
+    },
+}
+
+/// Why the table could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read table {TABLE}")]
+pub struct FindError(#[from] QueryError);
+
+/// The table of one address family.
+#[derive(Debug)]
+pub struct Table {
+    nft: Nft,
+    layout: Layout,
+}
+
+impl Table {
+    /// Opens the kernel's interface; nothing is read or written.
+    ///
+    /// # Errors
+    /// When there is no nf_tables or no right to use it.
+    pub fn open(layout: Layout) -> Result<Self, OpenError> {
+        Ok(Self {
+            nft: Nft::open()?,
+            layout,
+        })
+    }
+
+    /// Looks at what is there.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn find(&mut self) -> Result<Found, FindError> {
+        let family = self.layout.family;
+        let Some(info) = self.nft.table(family, TABLE)? else {
+            return Ok(Found::Nothing);
+        };
+        let names = self.nft.chains(family, TABLE)?;
+        let complete = layout::FIXED_CHAINS
+            .iter()
+            .all(|fixed| names.iter().any(|name| name == fixed));
+        if info.comment != self.layout.comment() || !complete {
+            return Ok(Found::Foreign);
+        }
+        let chains = names.iter().filter_map(|name| name.parse().ok()).collect();
+        let mut elements = BTreeSet::new();
+        for set in self.nft.sets(family, TABLE)? {
+            let listing = self.nft.elements(family, TABLE, &set)?;
+            let Some(decoded) = encode::decode(family, &set, listing.iter()) else {
+                return Ok(Found::Foreign);
+            };
+            elements.extend(decoded);
+        }
+        Ok(Found::Ours { elements, chains })
+    }
+
+    /// Makes the table where there is none: in several transactions, visible to packets with the last one.
+    ///
+    /// # Errors
+    /// When the kernel refuses something; what was made so far is then replaced by the next attempt.
+    pub fn load(&mut self, chains: &BTreeSet<Chain>, ruleset: &Ruleset) -> Result<(), CommitError> {
+        let mut tx = self.transaction();
+        self.layout.add_skeleton(&mut tx);
+        self.add_chains(&mut tx, chains);
+        self.nft.commit(tx)?;
+        let mut elements = ruleset.elements().peekable();
+        while elements.peek().is_some() {
+            let chunk: Vec<Element> = elements.by_ref().take(CHUNK).collect();
+            let mut tx = self.transaction();
+            encode::add(&mut tx, self.layout.family, &chunk);
+            self.nft.commit(tx)?;
+        }
+        let mut tx = self.transaction();
+        self.layout.add_hooks(&mut tx);
+        self.nft.commit(tx)
+    }
+
+    /// Replaces whatever has our name by the full table, in one transaction: packets see the old table or the new one.
+    ///
+    /// # Errors
+    /// When the kernel refuses something; the old table then stays.
+    pub fn replace(&mut self, chains: &BTreeSet<Chain>, ruleset: &Ruleset) -> Result<(), CommitError> {
+        let mut tx = self.transaction();
+        // Deleting needs a table; making one that exists changes nothing.
+        tx.add_table("");
+        tx.delete_table();
+        self.layout.add_skeleton(&mut tx);
+        self.add_chains(&mut tx, chains);
+        let elements: Vec<Element> = ruleset.elements().collect();
+        encode::add(&mut tx, self.layout.family, &elements);
+        self.layout.add_hooks(&mut tx);
+        self.nft.commit(tx)
+    }
+
+    /// Applies changes, new chains in a transaction of their own before.
+    ///
+    /// # Errors
+    /// When the kernel refuses them: its table is not what we believed, and has to be replaced.
+    pub fn apply(&mut self, changes: &Changes) -> Result<(), CommitError> {
+        if !changes.chains.is_empty() {
+            let mut tx = self.transaction();
+            self.add_chains(&mut tx, &changes.chains);
+            self.nft.commit(tx)?;
+        }
+        let mut tx = self.transaction();
+        let same =
+            |a: &Op, b: &Op| matches!((a, b), (Op::Add(_), Op::Add(_)) | (Op::Delete(_), Op::Delete(_)));
+        for run in changes.ops.chunk_by(same) {
+            let elements: Vec<Element> = run.iter().map(Op::element).collect();
+            match run.first() {
+                Some(Op::Delete(_)) => encode::delete(&mut tx, self.layout.family, &elements),
+                Some(Op::Add(_)) => encode::add(&mut tx, self.layout.family, &elements),
+                None => {}
+            }
+        }
+        self.nft.commit(tx)
+    }
+
+    /// Deletes chains that nothing goes to.
+    ///
+    /// # Errors
+    /// When the kernel refuses it.
+    pub fn delete_chains(&mut self, chains: &BTreeSet<Chain>) -> Result<(), CommitError> {
+        let mut tx = self.transaction();
+        for chain in chains {
+            let name = chain.to_string();
+            tx.flush_chain(&name);
+            tx.delete_chain(&name);
+        }
+        self.nft.commit(tx)
+    }
+
+    /// Deletes the table if it exists, whoever made it.
+    ///
+    /// # Errors
+    /// When the kernel refuses it.
+    pub fn remove(&mut self) -> Result<(), CommitError> {
+        let mut tx = self.transaction();
+        tx.add_table("");
+        tx.delete_table();
+        self.nft.commit(tx)
+    }
+
+    fn transaction(&self) -> Transaction {
+        Transaction::new(self.layout.family, TABLE)
+    }
+
+    fn add_chains(&self, tx: &mut Transaction, chains: &BTreeSet<Chain>) {
+        for chain in chains {
+            self.layout.add_balancer(tx, *chain);
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! Packets through the table, in network namespaces: needs root.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail this way")]
+
+mod objects;
+mod rig;
+mod services;

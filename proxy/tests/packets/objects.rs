@@ -1,0 +1,72 @@
+//! Services and slices for tests.
+
+use std::net::IpAddr;
+use std::num::NonZeroU16;
+
+use gantry_proxy_core::{
+    Endpoint, EndpointState, Event, Policy, Port, Protocol, Service, ServicePort, Slice,
+};
+
+pub(crate) const A: &str = "10.244.1.10";
+pub(crate) const B: &str = "10.244.1.11";
+/// A pod of another node that does not exist.
+pub(crate) const REMOTE: &str = "10.244.2.7";
+
+/// A service `default/web` at 10.96.0.1:80 and node port 30080, TCP and UDP.
+pub(crate) fn web() -> Service {
+    let port = |name: &str, protocol| ServicePort {
+        name: name.into(),
+        protocol,
+        port: number(80),
+        node_port: Some(number(30080)),
+    };
+    Service {
+        cluster_ip: Some("10.96.0.1".parse().unwrap()),
+        ports: [port("tcp", Protocol::Tcp), port("udp", Protocol::Udp)].into(),
+        ..Service::default()
+    }
+}
+
+/// The same with a policy for outside traffic.
+pub(crate) fn web_external(external: Policy) -> Service {
+    Service { external, ..web() }
+}
+
+pub(crate) fn service(service: Service) -> Event {
+    Event::Service("default/web".into(), service)
+}
+
+/// Ready endpoints of `default/web`: those of this node's range are local.
+pub(crate) fn endpoints(addresses: &[&str]) -> Event {
+    let all: Vec<_> = addresses.iter().map(|a| (*a, EndpointState::Ready)).collect();
+    endpoints_in(&all)
+}
+
+pub(crate) fn endpoints_in(endpoints: &[(&str, EndpointState)]) -> Event {
+    let port = |name: &str, protocol| Port {
+        name: name.into(),
+        protocol,
+        port: number(8080),
+    };
+    let endpoint = |(address, state): &(&str, EndpointState)| {
+        let address: IpAddr = address.parse().unwrap();
+        let local = address.to_string().starts_with("10.244.1.");
+        Endpoint {
+            address,
+            state: *state,
+            local,
+        }
+    };
+    Event::Slice {
+        name: "default/web-1".into(),
+        service: "default/web".into(),
+        slice: Slice {
+            ports: [port("tcp", Protocol::Tcp), port("udp", Protocol::Udp)].into(),
+            endpoints: endpoints.iter().map(endpoint).collect(),
+        },
+    }
+}
+
+fn number(port: u16) -> NonZeroU16 {
+    NonZeroU16::new(port).unwrap()
+}

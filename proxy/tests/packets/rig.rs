@@ -1,0 +1,315 @@
+//! A node, two backends, a client pod and an outside client, each in a network namespace of its own.
+//!
+//! ```text
+//!   outside 192.0.2.100 ── 192.0.2.1 node 10.244.1.1 (cni0, br_netfilter) ─┬─ client 10.244.1.2
+//!                                                                          ├─ a 10.244.1.10
+//!                                                                          └─ b 10.244.1.11
+//! ```
+
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use gantry_nft::Family;
+use gantry_proxy::table::{Found, Layout, Masquerading, NodePorts, Table};
+use gantry_proxy_core::{Event, NodeFacts, Planner};
+
+/// How long an answer may take before a packet counts as dropped.
+const PATIENCE: Duration = Duration::from_millis(600);
+
+/// What came of an attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// A backend answered: its name, and the client's address as it saw it.
+    Answer(String, String),
+    /// Reset or port unreachable.
+    Refused,
+    /// Nothing came back.
+    Nothing,
+}
+
+impl Outcome {
+    /// Which backend answered.
+    pub(crate) fn backend(&self) -> &str {
+        match self {
+            Self::Answer(name, _) => name,
+            other => panic!("no answer but {other:?}"),
+        }
+    }
+
+    /// Whom the backend saw.
+    pub(crate) fn seen(&self) -> &str {
+        match self {
+            Self::Answer(_, seen) => seen,
+            other => panic!("no answer but {other:?}"),
+        }
+    }
+}
+
+/// A network namespace that is deleted with this value.
+#[derive(Debug)]
+pub(crate) struct Host {
+    netns: String,
+}
+
+impl Host {
+    fn new(role: &str) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let netns = format!(
+            "gp-{}-{}-{role}",
+            std::process::id(),
+            NEXT.fetch_add(1, Ordering::Relaxed)
+        );
+        ip(&["netns", "add", &netns]);
+        let host = Self { netns };
+        host.ip(&["link", "set", "lo", "up"]);
+        host
+    }
+
+    fn ip(&self, args: &[&str]) {
+        ip(&[&["-n", &self.netns], args].concat());
+    }
+
+    /// Runs something on a thread inside the namespace.
+    pub(crate) fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        std::thread::scope(|scope| {
+            let inside = scope.spawn(|| {
+                self.enter();
+                work()
+            });
+            inside
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    fn enter(&self) {
+        let path = format!("/var/run/netns/{}", self.netns);
+        let file = File::open(&path).expect("the namespace exists");
+        rustix::thread::move_into_link_name_space(
+            std::os::fd::AsFd::as_fd(&file),
+            Some(rustix::thread::LinkNameSpaceType::Network),
+        )
+        .expect("these tests need root");
+    }
+
+    /// Connects and reads what the backend says.
+    pub(crate) fn tcp(&self, to: &str) -> Outcome {
+        let to: SocketAddr = to.parse().unwrap();
+        self.run(|| match TcpStream::connect_timeout(&to, PATIENCE) {
+            Ok(mut stream) => {
+                stream.set_read_timeout(Some(PATIENCE)).unwrap();
+                let mut text = String::new();
+                match stream.read_to_string(&mut text) {
+                    Ok(_) => answer(&text),
+                    Err(e) => failure(&e),
+                }
+            }
+            Err(e) => failure(&e),
+        })
+    }
+
+    /// Sends a datagram from a port of its own and reads the backend's answer.
+    pub(crate) fn udp(&self, to: &str) -> Outcome {
+        self.udp_from(to, 0)
+    }
+
+    /// Sends a datagram from a given port and reads the backend's answer.
+    pub(crate) fn udp_from(&self, to: &str, port: u16) -> Outcome {
+        self.run(|| {
+            let socket = UdpSocket::bind(("0.0.0.0", port)).unwrap();
+            socket.set_read_timeout(Some(PATIENCE)).unwrap();
+            socket.connect(to).unwrap();
+            let mut buf = [0; 128];
+            match socket.send(b"?").and_then(|_| socket.recv(&mut buf)) {
+                Ok(len) => answer(std::str::from_utf8(&buf[..len]).unwrap()),
+                Err(e) => failure(&e),
+            }
+        })
+    }
+
+    /// Serves TCP and UDP on a port until the process ends: says the backend's name and the client's address.
+    fn serve(&self, name: &'static str, port: u16) {
+        let (tcp, udp) = self.run(|| {
+            let tcp = TcpListener::bind(("0.0.0.0", port)).unwrap();
+            (tcp, UdpSocket::bind(("0.0.0.0", port)).unwrap())
+        });
+        std::thread::spawn(move || {
+            for stream in tcp.incoming() {
+                let Ok(mut stream) = stream else { return };
+                let peer = stream.peer_addr().unwrap().ip();
+                std::thread::spawn(move || {
+                    let _ = write!(stream, "{name} {peer}");
+                    // A client that wants to keep the connection sends something first and goes on.
+                    stream.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+                });
+            }
+        });
+        std::thread::spawn(move || {
+            let mut buf = [0; 128];
+            while let Ok((_, peer)) = udp.recv_from(&mut buf) {
+                let _ = udp.send_to(format!("{name} {}", peer.ip()).as_bytes(), peer);
+            }
+        });
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let _ = Command::new("ip").args(["netns", "del", &self.netns]).status();
+    }
+}
+
+fn answer(text: &str) -> Outcome {
+    let (name, seen) = text.split_once(' ').expect("name and address");
+    Outcome::Answer(name.to_owned(), seen.to_owned())
+}
+
+fn failure(error: &std::io::Error) -> Outcome {
+    match error.kind() {
+        // A host's own datagram is refused by its own system call.
+        ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset | ErrorKind::PermissionDenied => {
+            Outcome::Refused
+        }
+        ErrorKind::TimedOut | ErrorKind::WouldBlock => Outcome::Nothing,
+        other => panic!("{other}: {error}"),
+    }
+}
+
+fn ip(args: &[&str]) {
+    let out = Command::new("ip")
+        .args(args)
+        .output()
+        .expect("iproute2 is installed");
+    assert!(
+        out.status.success(),
+        "ip {args:?}: {}",
+        String::from_utf8_lossy(&out.stderr)
+    );
+}
+
+/// The hosts, and the proxy's core and table on the node.
+#[derive(Debug)]
+pub(crate) struct Rig {
+    pub(crate) node: Host,
+    pub(crate) client: Host,
+    pub(crate) a: Host,
+    pub(crate) b: Host,
+    pub(crate) outside: Host,
+    pub(crate) planner: Planner,
+    pub(crate) table: Table,
+}
+
+impl Rig {
+    /// Builds the hosts and an empty table.
+    pub(crate) fn new() -> Self {
+        Self::with(NodePorts::Listed)
+    }
+
+    /// The same with another way to serve node ports.
+    pub(crate) fn with(node_ports: NodePorts) -> Self {
+        let node = Host::new("node");
+        node.ip(&["link", "add", "cni0", "type", "bridge"]);
+        node.ip(&["addr", "add", "10.244.1.1/24", "dev", "cni0"]);
+        node.ip(&["link", "set", "cni0", "up"]);
+        let pod = |role, address: &str| {
+            let host = Host::new(role);
+            let port = format!("to-{role}");
+            connect(&node, &host, &port, address, "10.244.1.1");
+            node.ip(&["link", "set", &port, "master", "cni0"]);
+            node.ip(&["link", "set", &port, "type", "bridge_slave", "hairpin", "on"]);
+            host
+        };
+        let client = pod("client", "10.244.1.2/24");
+        let (a, b) = (pod("a", "10.244.1.10/24"), pod("b", "10.244.1.11/24"));
+        let outside = Host::new("outside");
+        connect(&node, &outside, "outside", "192.0.2.100/24", "192.0.2.1");
+        node.ip(&["addr", "add", "192.0.2.1/24", "dev", "outside"]);
+        node.ip(&["route", "add", "default", "via", "192.0.2.100"]);
+        node.run(|| {
+            for sysctl in ["net/ipv4/ip_forward", "net/bridge/bridge-nf-call-iptables"] {
+                std::fs::write(format!("/proc/sys/{sysctl}"), "1").expect(sysctl);
+            }
+        });
+        a.serve("a", 8080);
+        b.serve("b", 8080);
+        let layout = Layout {
+            family: Family::Ipv4,
+            node_ports,
+            masquerading: Masquerading::NotPods,
+        };
+        let table = node.run(|| Table::open(layout).unwrap());
+        let mut rig = Self {
+            node,
+            client,
+            a,
+            b,
+            outside,
+            planner: Planner::default(),
+            table,
+        };
+        rig.planner.set_facts(NodeFacts {
+            pod_ranges: vec!["10.244.0.0/16".parse().unwrap()],
+            service_ranges: vec!["10.96.0.0/16".parse().unwrap()],
+            node_addresses: vec!["192.0.2.1".parse().unwrap()],
+        });
+        let chains = rig.planner.rebuild();
+        assert!(matches!(rig.table.find().unwrap(), Found::Nothing));
+        rig.table.load(&chains, rig.planner.ruleset()).unwrap();
+        rig
+    }
+
+    /// Feeds events and programs the table.
+    pub(crate) fn apply(&mut self, events: impl IntoIterator<Item = Event>) {
+        for event in events {
+            self.planner.apply(event);
+        }
+        let changes = self.planner.plan();
+        self.table.apply(&changes).unwrap();
+        self.check();
+    }
+
+    /// The kernel's table is what the planner believes.
+    pub(crate) fn check(&mut self) {
+        let Found::Ours { elements, .. } = self.table.find().unwrap() else {
+            panic!("our table")
+        };
+        assert_eq!(elements, self.planner.ruleset().elements().collect());
+    }
+
+    /// What a program in the node's namespace prints.
+    pub(crate) fn on_node(&self, program: &str, args: &[&str]) -> String {
+        self.node.run(|| {
+            let out = Command::new(program).args(args).output().expect("program runs");
+            assert!(
+                out.status.success(),
+                "{program}: {}",
+                String::from_utf8_lossy(&out.stderr)
+            );
+            String::from_utf8(out.stdout).unwrap()
+        })
+    }
+}
+
+/// A veth pair: `port` on the node, `eth0` with an address and a default route on the host.
+fn connect(node: &Host, host: &Host, port: &str, address: &str, gateway: &str) {
+    node.ip(&[
+        "link",
+        "add",
+        port,
+        "type",
+        "veth",
+        "peer",
+        "name",
+        "eth0",
+        "netns",
+        &host.netns,
+    ]);
+    node.ip(&["link", "set", port, "up"]);
+    host.ip(&["addr", "add", address, "dev", "eth0"]);
+    host.ip(&["link", "set", "eth0", "up"]);
+    host.ip(&["route", "add", "default", "via", gateway]);
+}
