@@ -1,3 +1,27 @@
 //! A kube-proxy: programs nftables for services, and routes to the other nodes' pods.
+//!
+//! ```text
+//! watch (API server) ─> run (main loop) ─> cluster (nodes, ranges)
+//!    reduce                             ├─> programmer ─> core (decisions) ─> table (nftables)
+//!                                       ├─> routes (rtnetlink)
+//!                                       └─> cni (configuration file)
+//! ```
+//!
+//! One task and one thread; health and metrics are served by the same runtime. The decisions are in `gantry-proxy-core`.
 
+pub mod cluster;
+pub mod cni;
+pub mod config;
+pub mod flags;
+pub mod health;
+pub mod metrics;
+pub mod programmer;
+pub mod reduce;
+pub mod routes;
+pub mod run;
+pub mod sysctl;
 pub mod table;
+pub mod watch;
+
+/// The version of Kubernetes whose kube-proxy this program stands in for.
+pub const REFERENCE_VERSION: &str = "v1.36.3";

@@ -19,17 +19,21 @@ pub mod compile;
 pub mod diff;
 pub mod facts;
 pub mod model;
+pub mod nodes;
 pub mod place;
 pub mod planner;
 pub mod ruleset;
+pub mod stale;
 pub mod state;
 
 pub use chain::{Chain, Scope, Target};
 pub use diff::{Changes, Op};
 pub use facts::NodeFacts;
 pub use model::{Endpoint, EndpointState, Key, Policy, Port, Protocol, Service, ServicePort, Slice};
+pub use nodes::{Node, Route};
 pub use planner::Planner;
 pub use ruleset::{Backend, Element, Front, Masquerade, Program, Ruleset, Verdict};
+pub use stale::{StaleFlows, stale_flows};
 pub use state::{Event, Kind, State};
 
 #[cfg(test)]

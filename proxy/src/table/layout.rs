@@ -143,7 +143,7 @@ impl Layout {
         tx.add_rule(NEAR, &self.rule().on(&KEY).vmap(names::SERVICES_NEAR));
         tx.add_rule(
             NEAR,
-            &self.to_node().on(&NODE_PORT_KEY).vmap(names::NODEPORTS_NEAR),
+            &self.for_node().on(&NODE_PORT_KEY).vmap(names::NODEPORTS_NEAR),
         );
         self.add_dispatch(tx);
         self.add_snat(tx);
@@ -168,7 +168,7 @@ impl Layout {
         );
         tx.add_rule(
             DISPATCH,
-            &self.to_node().on(&NODE_PORT_KEY).vmap(names::NODEPORTS),
+            &self.for_node().on(&NODE_PORT_KEY).vmap(names::NODEPORTS),
         );
     }
 
@@ -259,7 +259,7 @@ impl Layout {
     }
 
     /// Matches what is addressed to the node in the sense of node ports.
-    fn to_node(&self) -> Rule {
+    fn for_node(&self) -> Rule {
         match (self.node_ports, self.family) {
             (NodePorts::Listed, _) => self.rule().on(&[Field::Daddr]).in_set(names::NODE_IPS),
             (NodePorts::AnyLocal, Family::Ipv4) => self.rule().local_address(FibKey::Daddr).outside(

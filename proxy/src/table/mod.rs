@@ -57,6 +57,18 @@ impl Table {
         })
     }
 
+    /// True if our table is there with all its fixed chains: cheap, elements are not read.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn is_there(&mut self) -> Result<bool, FindError> {
+        let family = self.layout.family;
+        let Some(info) = self.nft.table(family, TABLE)? else {
+            return Ok(false);
+        };
+        Ok(info.comment == self.layout.comment() && is_complete(&self.nft.chains(family, TABLE)?))
+    }
+
     /// Looks at what is there.
     ///
     /// # Errors
@@ -181,4 +193,11 @@ impl Table {
             self.layout.add_balancer(tx, *chain);
         }
     }
+}
+
+/// True if all chains of the layout are there.
+fn is_complete(chains: &[String]) -> bool {
+    layout::FIXED_CHAINS
+        .iter()
+        .all(|fixed| chains.iter().any(|name| name == fixed))
 }

@@ -1,0 +1,95 @@
+//! What follows from the cluster's nodes: routes to their pods.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+
+/// A node of the cluster, reduced.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Node {
+    /// `spec.podCIDRs`.
+    pub pod_ranges: Vec<IpNetwork>,
+    /// Its addresses of type `InternalIP`, in order; `ExternalIP` ones behind them.
+    pub addresses: Vec<IpAddr>,
+    /// True if no load balancer should send traffic here any more.
+    pub leaving: bool,
+}
+
+/// A route to the pods of another node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Route {
+    /// The pods' range.
+    pub to: IpNetwork,
+    /// The node's address.
+    pub via: IpAddr,
+}
+
+impl Node {
+    /// The first address of a family.
+    #[must_use]
+    pub fn primary(&self, ipv6: bool) -> Option<IpAddr> {
+        self.addresses
+            .iter()
+            .copied()
+            .find(|address| address.is_ipv6() == ipv6)
+    }
+}
+
+/// Routes from node `own` to all others. A range that two nodes claim goes to the first in order of names, and none that touches the
+/// own node's ranges is routed away.
+#[must_use]
+pub fn routes(nodes: &BTreeMap<Box<str>, Node>, own: &str) -> BTreeSet<Route> {
+    let own_ranges = nodes
+        .get(own)
+        .map(|node| node.pod_ranges.as_slice())
+        .unwrap_or_default();
+    let mut by_range: BTreeMap<IpNetwork, IpAddr> = BTreeMap::new();
+    for (_, node) in nodes.iter().filter(|(name, _)| name.as_ref() != own) {
+        for range in &node.pod_ranges {
+            let Some(via) = node.primary(range.is_ipv6()) else {
+                continue;
+            };
+            if !own_ranges.iter().any(|own| overlap(own, range)) {
+                by_range.entry(*range).or_insert(via);
+            }
+        }
+    }
+    by_range.into_iter().map(|(to, via)| Route { to, via }).collect()
+}
+
+fn overlap(a: &IpNetwork, b: &IpNetwork) -> bool {
+    a.contains(b.network()) || b.contains(a.network())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(range: &str, address: &str) -> Node {
+        Node {
+            pod_ranges: vec![range.parse().unwrap()],
+            addresses: vec![address.parse().unwrap()],
+            leaving: false,
+        }
+    }
+
+    #[test]
+    fn every_other_node_gets_a_route() {
+        let nodes: BTreeMap<Box<str>, Node> = [
+            ("me", node("10.244.0.0/24", "192.0.2.1")),
+            ("n1", node("10.244.1.0/24", "192.0.2.2")),
+            ("n2", node("10.244.1.0/24", "192.0.2.3")),
+            ("n3", node("10.244.0.0/16", "192.0.2.4")),
+            ("n4", node("fd00::/64", "192.0.2.5")),
+            ("n5", Node::default()),
+        ]
+        .map(|(name, node)| (name.into(), node))
+        .into();
+        let wanted = Route {
+            to: "10.244.1.0/24".parse().unwrap(),
+            via: "192.0.2.2".parse().unwrap(),
+        };
+        assert_eq!(routes(&nodes, "me"), [wanted].into());
+    }
+}

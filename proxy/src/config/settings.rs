@@ -1,0 +1,259 @@
+//! Settings: the file's values as types that can only hold what is valid.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnetwork::IpNetwork;
+
+use super::ConfigError;
+use super::file::{Conntrack, File};
+
+/// For a zero `nftables.syncPeriod`, as in the reference.
+const SYNC_PERIOD: Duration = Duration::from_secs(30);
+
+/// How pods of this node are told from other sources.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DetectLocal {
+    /// By the cluster's pod ranges; none means that nothing is told.
+    ClusterCidr(Vec<IpNetwork>),
+    /// By the node's own pod ranges.
+    NodeCidr,
+    /// By the interface that a packet came in on, which is not implemented: nothing is told.
+    Interface(String),
+}
+
+/// On which addresses node ports are served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NodePortRule {
+    /// The node's primary addresses.
+    Primary,
+    /// All local addresses but loopback.
+    Any,
+    /// Local addresses in these ranges.
+    Ranges(Vec<IpNetwork>),
+}
+
+/// Everything that is configured.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The kubeconfig file.
+    pub kubeconfig: PathBuf,
+    /// This node's name.
+    pub node_name: String,
+    /// What the mode in the file was: anything else than `nftables` is remarked on.
+    pub mode: String,
+    /// The node's address until its Node object says one.
+    pub bind_address: Option<IpAddr>,
+    /// Where `/healthz` is served.
+    pub healthz: Option<SocketAddr>,
+    /// Where `/metrics` is served.
+    pub metrics: Option<SocketAddr>,
+    /// A port in use ends the program.
+    pub bind_hard_fail: bool,
+    /// Pod detection.
+    pub detect_local: DetectLocal,
+    /// Masquerade everything to ClusterIPs.
+    pub masquerade_all: bool,
+    /// Node port addresses.
+    pub node_ports: NodePortRule,
+    /// How often the table is looked after without a change.
+    pub sync_period: Duration,
+    /// For this process.
+    pub oom_score_adj: i32,
+    /// Connection tracking.
+    pub conntrack: Conntrack,
+}
+
+impl Settings {
+    /// Checks a file's values. `hostname_override` is the flag's value, `hostname` the system's name.
+    ///
+    /// # Errors
+    /// The first value that is not allowed.
+    pub fn new(file: File, hostname_override: Option<&str>, hostname: &str) -> Result<Self, ConfigError> {
+        let names = [
+            hostname_override.unwrap_or_default(),
+            &file.hostname_override,
+            hostname,
+        ];
+        // The reference's rule: blanks cut, lower case.
+        let node_name = names
+            .iter()
+            .map(|n| n.trim().to_lowercase())
+            .find(|n| !n.is_empty());
+        Ok(Self {
+            kubeconfig: kubeconfig(&file)?,
+            node_name: node_name.unwrap_or_default(),
+            mode: mode(&file)?,
+            bind_address: bind_address(&file)?,
+            healthz: listen_address("healthzBindAddress", &file.healthz_bind_address, "0.0.0.0:10256")?,
+            metrics: listen_address(
+                "metricsBindAddress",
+                &file.metrics_bind_address,
+                "127.0.0.1:10249",
+            )?,
+            bind_hard_fail: file.bind_address_hard_fail,
+            detect_local: detect_local(&file)?,
+            masquerade_all: file.nftables.masquerade_all,
+            node_ports: node_ports(&file)?,
+            sync_period: if file.nftables.sync_period.0.is_zero() {
+                SYNC_PERIOD
+            } else {
+                file.nftables.sync_period.0
+            },
+            oom_score_adj: oom_score(&file)?,
+            conntrack: file.conntrack,
+        })
+    }
+}
+
+impl Settings {
+    /// The pod ranges of the whole cluster, as far as the file says them.
+    #[must_use]
+    pub fn cluster_ranges(&self) -> &[IpNetwork] {
+        match &self.detect_local {
+            DetectLocal::ClusterCidr(ranges) => ranges,
+            DetectLocal::NodeCidr | DetectLocal::Interface(_) => &[],
+        }
+    }
+}
+
+fn invalid<T>(field: &'static str, value: impl ToString, allowed: &'static str) -> Result<T, ConfigError> {
+    Err(ConfigError::Invalid {
+        field,
+        value: value.to_string(),
+        allowed,
+    })
+}
+
+fn kubeconfig(file: &File) -> Result<PathBuf, ConfigError> {
+    let path = &file.client_connection.kubeconfig;
+    if path.is_empty() {
+        return invalid(
+            "clientConnection.kubeconfig",
+            path,
+            "the path of a kubeconfig file",
+        );
+    }
+    Ok(path.into())
+}
+
+fn mode(file: &File) -> Result<String, ConfigError> {
+    match file.mode.as_str() {
+        "" | "iptables" | "ipvs" | "nftables" => Ok(file.mode.clone()),
+        other => invalid(
+            "mode",
+            other,
+            "`nftables` (also for an empty mode, `iptables` and `ipvs`)",
+        ),
+    }
+}
+
+fn bind_address(file: &File) -> Result<Option<IpAddr>, ConfigError> {
+    let text = file.bind_address.trim();
+    if text.is_empty() {
+        return Ok(None);
+    }
+    match text.parse::<IpAddr>() {
+        Ok(ip) => Ok(Some(ip).filter(|ip| !ip.is_unspecified())),
+        Err(_) => invalid("bindAddress", text, "an IP address"),
+    }
+}
+
+/// `address:port`, `address` alone (the default's port) or `:port` (all addresses). An unset field is the default; port 0 is off.
+fn listen_address(
+    field: &'static str,
+    text: &str,
+    default: &'static str,
+) -> Result<Option<SocketAddr>, ConfigError> {
+    let text = text.trim();
+    let text = if text.is_empty() { default } else { text };
+    let default_port = default.rsplit_once(':').map_or("0", |(_, port)| port);
+    let whole = match text.strip_prefix(':') {
+        Some(port) => format!("0.0.0.0:{port}"),
+        None => text.to_owned(),
+    };
+    let parsed = whole
+        .parse::<SocketAddr>()
+        .or_else(|_| match text.parse::<IpAddr>() {
+            Ok(IpAddr::V4(ip)) => format!("{ip}:{default_port}").parse(),
+            Ok(IpAddr::V6(ip)) => format!("[{ip}]:{default_port}").parse(),
+            Err(_) => whole.parse(),
+        });
+    match parsed {
+        Ok(address) => Ok(Some(address).filter(|a| a.port() != 0)),
+        Err(_) => invalid(
+            field,
+            text,
+            "an IP address with a port, such as `0.0.0.0:10256`, or `:port`",
+        ),
+    }
+}
+
+/// Networks in a list; a mistake names the field.
+fn networks<'a>(
+    field: &'static str,
+    list: impl Iterator<Item = &'a str>,
+) -> Result<Vec<IpNetwork>, ConfigError> {
+    let mut out = Vec::new();
+    for text in list.map(str::trim).filter(|text| !text.is_empty()) {
+        match text.parse() {
+            // A bare address parses too; the file asks for ranges.
+            Ok(network) if text.contains('/') => out.push(network),
+            Ok(_) | Err(_) => return invalid(field, text, "ranges such as `10.244.0.0/16`"),
+        }
+    }
+    Ok(out)
+}
+
+fn detect_local(file: &File) -> Result<DetectLocal, ConfigError> {
+    let cluster = networks("clusterCIDR", file.cluster_cidr.split(','))?;
+    match file.detect_local_mode.as_str() {
+        "" | "ClusterCIDR" => Ok(DetectLocal::ClusterCidr(cluster)),
+        "NodeCIDR" => Ok(DetectLocal::NodeCidr),
+        "BridgeInterface" => match file.detect_local.bridge_interface.as_str() {
+            "" => invalid(
+                "detectLocal.bridgeInterface",
+                "",
+                "an interface's name in this mode",
+            ),
+            name => Ok(DetectLocal::Interface(name.to_owned())),
+        },
+        "InterfaceNamePrefix" => match file.detect_local.interface_name_prefix.as_str() {
+            "" => invalid(
+                "detectLocal.interfaceNamePrefix",
+                "",
+                "the start of interface names in this mode",
+            ),
+            prefix => Ok(DetectLocal::Interface(prefix.to_owned())),
+        },
+        other => invalid(
+            "detectLocalMode",
+            other,
+            "`ClusterCIDR`, `NodeCIDR`, `BridgeInterface` or `InterfaceNamePrefix`",
+        ),
+    }
+}
+
+fn node_ports(file: &File) -> Result<NodePortRule, ConfigError> {
+    let list = &file.node_port_addresses;
+    if list.is_empty() || list.iter().any(|entry| entry == "primary") {
+        if list.len() > 1 {
+            return invalid("nodePortAddresses", list.join(","), "`primary` alone, or ranges");
+        }
+        return Ok(NodePortRule::Primary);
+    }
+    let ranges = networks("nodePortAddresses", list.iter().map(String::as_str))?;
+    // One family's "everything" is enough: the table of the other family has its own addresses.
+    if ranges.iter().any(|range| range.prefix() == 0) {
+        return Ok(NodePortRule::Any);
+    }
+    Ok(NodePortRule::Ranges(ranges))
+}
+
+fn oom_score(file: &File) -> Result<i32, ConfigError> {
+    match file.oom_score_adj {
+        score @ -1000..=1000 => Ok(score),
+        other => invalid("oomScoreAdj", other, "numbers from -1000 to 1000"),
+    }
+}

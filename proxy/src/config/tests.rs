@@ -1,0 +1,160 @@
+use super::*;
+
+/// What kubeadm writes.
+const KUBEADM: &str = r#"
+apiVersion: kubeproxy.config.k8s.io/v1alpha1
+bindAddress: 0.0.0.0
+bindAddressHardFail: false
+clientConnection:
+  acceptContentTypes: ""
+  burst: 0
+  contentType: ""
+  kubeconfig: /var/lib/kube-proxy/kubeconfig.conf
+  qps: 0
+clusterCIDR: 10.244.0.0/16
+configSyncPeriod: 0s
+conntrack:
+  maxPerCore: null
+  min: null
+  tcpBeLiberal: false
+  tcpCloseWaitTimeout: null
+  tcpEstablishedTimeout: null
+  udpStreamTimeout: 0s
+  udpTimeout: 0s
+detectLocal:
+  bridgeInterface: ""
+  interfaceNamePrefix: ""
+detectLocalMode: ""
+enableProfiling: false
+healthzBindAddress: ""
+hostnameOverride: ""
+iptables:
+  localhostNodePorts: null
+  masqueradeAll: false
+  masqueradeBit: null
+  minSyncPeriod: 0s
+  syncPeriod: 0s
+ipvs:
+  excludeCIDRs: null
+  strictARP: false
+kind: KubeProxyConfiguration
+logging:
+  flushFrequency: 0
+  options:
+    json:
+      infoBufferSize: "0"
+    text:
+      infoBufferSize: "0"
+  verbosity: 0
+metricsBindAddress: ""
+mode: ""
+nftables:
+  masqueradeAll: false
+  masqueradeBit: null
+  minSyncPeriod: 0s
+  syncPeriod: 0s
+nodePortAddresses: null
+oomScoreAdj: null
+portRange: ""
+showHiddenMetricsForVersion: ""
+winkernel:
+  enableDSR: false
+  networkName: ""
+"#;
+
+fn settings(text: &str) -> Result<Settings, ConfigError> {
+    Settings::new(parse(text).expect("a file").file, None, "Node-1\n")
+}
+
+/// A small valid file with these lines.
+fn with(lines: &str) -> String {
+    format!("apiVersion: {API_VERSION}\nkind: {KIND}\nclientConnection:\n  kubeconfig: /k\n{lines}\n")
+}
+
+#[test]
+fn kubeadms_file_is_taken_with_the_references_defaults() {
+    let loaded = parse(KUBEADM).expect("valid");
+    assert_eq!(loaded.unknown, Vec::<String>::new());
+    let settings = settings(KUBEADM).expect("valid");
+    assert_eq!(settings.node_name, "node-1");
+    assert_eq!(
+        settings.healthz.map(|a| a.to_string()).as_deref(),
+        Some("0.0.0.0:10256")
+    );
+    assert_eq!(
+        settings.metrics.map(|a| a.to_string()).as_deref(),
+        Some("127.0.0.1:10249")
+    );
+    assert_eq!(settings.node_ports, NodePortRule::Primary);
+    assert_eq!(
+        settings.detect_local,
+        DetectLocal::ClusterCidr(vec!["10.244.0.0/16".parse().unwrap()])
+    );
+    assert_eq!(settings.sync_period.as_secs(), 30, "zero means the default");
+    assert_eq!(
+        settings.conntrack.max_per_core,
+        32 * 1024,
+        "null means the default"
+    );
+    assert_eq!(settings.oom_score_adj, -999);
+}
+
+#[test]
+fn unknown_fields_are_named_and_ignored() {
+    let loaded = parse(&with("nftables:\n  masqueradeAl: true\nfoo: 1")).expect("lenient");
+    assert_eq!(loaded.unknown, ["foo", "nftables.masqueradeAl"]);
+}
+
+#[test]
+fn wrong_values_name_field_value_and_what_is_allowed() {
+    let cases = [
+        ("mode: kernelspace", "mode", "kernelspace"),
+        ("bindAddress: nowhere", "bindAddress", "nowhere"),
+        (
+            "metricsBindAddress: '127.0.0.1:x'",
+            "metricsBindAddress",
+            "127.0.0.1:x",
+        ),
+        ("clusterCIDR: 10.244.0.0", "clusterCIDR", "10.244.0.0"),
+        ("detectLocalMode: Magic", "detectLocalMode", "Magic"),
+        (
+            "nodePortAddresses: [primary, 10.0.0.0/8]",
+            "nodePortAddresses",
+            "primary,10.0.0.0/8",
+        ),
+        ("oomScoreAdj: 5000", "oomScoreAdj", "5000"),
+    ];
+    for (line, field, value) in cases {
+        let error = settings(&with(line)).expect_err(line).to_string();
+        assert!(
+            error.contains(field) && error.contains(&format!("`{value}`")),
+            "{error}"
+        );
+    }
+    let error = parse(&with("nftables:\n  syncPeriod: soon")).unwrap_err();
+    assert!(
+        error.contains("nftables.syncPeriod") && error.contains("soon"),
+        "{error}"
+    );
+    let error = parse("apiVersion: v1\nkind: Pod").unwrap_err();
+    assert!(
+        error.contains("apiVersion") && error.contains(API_VERSION),
+        "{error}"
+    );
+    assert!(parse("[").is_err());
+    assert!(parse("just text").is_err());
+}
+
+#[test]
+fn listen_addresses_come_in_three_forms() {
+    let text = with("healthzBindAddress: ':11'\nmetricsBindAddress: 127.0.0.5");
+    let settings = settings(&text).expect("valid");
+    assert_eq!(
+        settings.healthz.map(|a| a.to_string()).as_deref(),
+        Some("0.0.0.0:11")
+    );
+    assert_eq!(
+        settings.metrics.map(|a| a.to_string()).as_deref(),
+        Some("127.0.0.5:10249")
+    );
+}

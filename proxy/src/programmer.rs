@@ -1,0 +1,259 @@
+//! Brings the kernel's table to the present state, and puts it right after a failure.
+//!
+//! ```text
+//! Unseen ── find ─┬─ nothing ──> load ────┐
+//!                 ├─ foreign ──> replace ─┼─> Right ── plan, apply ──> Right
+//!                 └─ ours ─────> adopt ───┘     └── refused ──> Wrong ── replace ──> Right
+//! ```
+
+use std::time::{Duration, Instant};
+
+use gantry_nft::{CommitError, Conntrack, Family, FlowFilter, OpenError, QueryError};
+use gantry_proxy_core::{Changes, Event, Front, NodeFacts, Planner, Protocol, StaleFlows, stale_flows};
+use tracing::{debug, info, warn};
+
+use crate::table::{FindError, Found, Layout, Table};
+
+/// What is known of the kernel's table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Nothing yet: left by the first [`Programmer::sync`] that succeeds.
+    Unseen,
+    /// It is what the planner believes: left when the kernel refuses a change.
+    Right,
+    /// It is not: left by a full replacement.
+    Wrong,
+}
+
+/// What a sync did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Done {
+    /// Elements written or deleted; for a full load all of them.
+    pub elements: usize,
+    /// True if the table was made or looked at as a whole.
+    pub full: bool,
+    /// How long the decisions took.
+    pub planning: Duration,
+    /// How long the kernel took.
+    pub writing: Duration,
+}
+
+/// Why the table is not right. Retry after a pause.
+#[derive(Debug, thiserror::Error)]
+pub enum SyncError {
+    /// It could not be read.
+    #[error("cannot look at the table")]
+    Find(#[from] FindError),
+    /// A transaction failed.
+    #[error("cannot write the table")]
+    Commit(#[from] CommitError),
+}
+
+/// Owner of the table of one family.
+#[derive(Debug)]
+pub struct Programmer {
+    planner: Planner,
+    table: Table,
+    conntrack: Conntrack,
+    phase: Phase,
+}
+
+impl Programmer {
+    /// Opens the kernel's interfaces; nothing is read or written.
+    ///
+    /// # Errors
+    /// When there is no nf_tables or no right to use it.
+    pub fn open(layout: Layout) -> Result<Self, OpenError> {
+        Ok(Self {
+            planner: Planner::default(),
+            table: Table::open(layout)?,
+            conntrack: Conntrack::open()?,
+            phase: Phase::Unseen,
+        })
+    }
+
+    /// Takes a change of objects in.
+    pub fn apply(&mut self, event: Event) {
+        self.planner.apply(event);
+    }
+
+    /// Sets the addresses.
+    pub fn set_facts(&mut self, facts: NodeFacts) {
+        self.planner.set_facts(facts);
+    }
+
+    /// The state and the ruleset.
+    #[must_use]
+    pub fn planner(&self) -> &Planner {
+        &self.planner
+    }
+
+    /// True if there is something to do.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.phase != Phase::Right || self.planner.has_changes()
+    }
+
+    /// Brings the table to the present state.
+    ///
+    /// # Errors
+    /// When that failed also as a full replacement: call it again after a pause.
+    pub fn sync(&mut self) -> Result<Done, SyncError> {
+        match self.phase {
+            Phase::Unseen => self.take_over(),
+            Phase::Wrong => self.replace(),
+            Phase::Right => {
+                let start = Instant::now();
+                let changes = self.planner.plan();
+                let planning = start.elapsed();
+                match self.table.apply(&changes) {
+                    Ok(()) => {
+                        let writing = start.elapsed() - planning;
+                        self.delete_stale(&changes);
+                        Ok(Done {
+                            elements: changes.ops.len(),
+                            full: false,
+                            planning,
+                            writing,
+                        })
+                    }
+                    Err(error) => {
+                        warn!(
+                            error = with_cause(&error),
+                            "the table is not as expected; replacing it"
+                        );
+                        self.phase = Phase::Wrong;
+                        self.replace()
+                    }
+                }
+            }
+        }
+    }
+
+    /// Looks after a table that nothing changed lately: chains without use are deleted, a table that vanished is made again.
+    ///
+    /// # Errors
+    /// As [`Programmer::sync`].
+    pub fn tidy(&mut self) -> Result<(), SyncError> {
+        if self.phase != Phase::Right {
+            return Ok(());
+        }
+        if !self.table.is_there()? {
+            warn!("the table was removed or changed by another program; making it again");
+            self.phase = Phase::Wrong;
+            return self.replace().map(drop);
+        }
+        let unused = self.planner.take_unused_chains();
+        if !unused.is_empty() {
+            debug!(count = unused.len(), "deleting chains that nothing goes to");
+            if let Err(error) = self.table.delete_chains(&unused) {
+                self.phase = Phase::Wrong;
+                return Err(error.into());
+            }
+        }
+        Ok(())
+    }
+
+    fn take_over(&mut self) -> Result<Done, SyncError> {
+        let start = Instant::now();
+        let found = self.table.find()?;
+        let (how, changes, chains) = match found {
+            Found::Ours { elements, chains } => {
+                let changes = self.planner.adopt(&elements, chains);
+                ("took over the table that was there", Some(changes), None)
+            }
+            Found::Nothing => ("made the table", None, Some((self.planner.rebuild(), false))),
+            Found::Foreign => (
+                "replaced another table",
+                None,
+                Some((self.planner.rebuild(), true)),
+            ),
+        };
+        // Whatever fails from here on: the table is then made anew.
+        self.phase = Phase::Wrong;
+        let planning = start.elapsed();
+        let mut elements = 0;
+        if let Some(changes) = &changes {
+            self.table.apply(changes)?;
+            elements = changes.ops.len();
+        }
+        if let Some((chains, replace)) = chains {
+            let ruleset = self.planner.ruleset();
+            elements = ruleset.elements().count();
+            if replace {
+                self.table.replace(&chains, ruleset)?;
+            } else {
+                self.table.load(&chains, ruleset)?;
+            }
+        }
+        self.phase = Phase::Right;
+        let writing = start.elapsed() - planning;
+        let fronts = self.planner.ruleset().fronts.len();
+        info!(fronts, elements, ?planning, ?writing, "{how}");
+        if let Some(changes) = &changes {
+            self.delete_stale(changes);
+        }
+        Ok(Done {
+            elements,
+            full: true,
+            planning,
+            writing,
+        })
+    }
+
+    fn replace(&mut self) -> Result<Done, SyncError> {
+        let start = Instant::now();
+        let chains = self.planner.rebuild();
+        let planning = start.elapsed();
+        self.table.replace(&chains, self.planner.ruleset())?;
+        self.phase = Phase::Right;
+        let elements = self.planner.ruleset().elements().count();
+        let writing = start.elapsed() - planning;
+        info!(elements, ?planning, ?writing, "replaced the table");
+        Ok(Done {
+            elements,
+            full: true,
+            planning,
+            writing,
+        })
+    }
+
+    /// Ends UDP flows whose backend is gone. A failure is logged: the table is right, and such flows end by their time-out.
+    fn delete_stale(&mut self, changes: &Changes) {
+        for stale in stale_flows(changes, self.planner.ruleset()) {
+            if let Err(error) = self.delete_flows(stale) {
+                warn!(error = with_cause(&error), front = ?stale.front, "cannot delete stale UDP flows");
+                return;
+            }
+        }
+    }
+
+    fn delete_flows(&mut self, stale: StaleFlows) -> Result<(), QueryError> {
+        let (original_dst, original_port) = match stale.front {
+            Front::Address(address, _, port) => (Some(address), port),
+            Front::NodePort(_, port) => (None, port),
+        };
+        self.conntrack.delete_flows(&FlowFilter {
+            protocol: Protocol::Udp.number(),
+            original_dst,
+            original_port,
+            reply_src: Some(stale.from),
+            reply_port: stale.port,
+        })
+    }
+}
+
+/// An error with its causes.
+pub fn with_cause(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        text.push_str(": ");
+        text.push_str(&source.to_string());
+        next = source.source();
+    }
+    text
+}
+
+/// The family of the tables that are programmed.
+pub const FAMILY: Family = Family::Ipv4;

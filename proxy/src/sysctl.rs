@@ -1,0 +1,125 @@
+//! Kernel settings that services need, written only where they differ.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use crate::config::Conntrack;
+
+/// The reference's upper limit for `nf_conntrack_max`.
+const CONNTRACK_LIMIT: u64 = 1_048_576;
+const SYS: &str = "/proc/sys";
+const HASH_SIZE: &str = "/sys/module/nf_conntrack/parameters/hashsize";
+
+/// Writes the settings. What cannot be written is logged: the proxy works with what is there.
+pub fn apply(conntrack: &Conntrack) {
+    require("net/ipv4/ip_forward");
+    if Path::new(SYS).join("net/bridge").exists() {
+        require("net/bridge/bridge-nf-call-iptables");
+    }
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    if let Some(max) = conntrack_max(conntrack, processors) {
+        at_least("net/netfilter/nf_conntrack_max", max);
+        raise(Path::new(HASH_SIZE), max / 4);
+    }
+    let timeouts = [
+        (
+            "nf_conntrack_tcp_timeout_established",
+            conntrack.tcp_established_timeout.0,
+        ),
+        (
+            "nf_conntrack_tcp_timeout_close_wait",
+            conntrack.tcp_close_wait_timeout.0,
+        ),
+        ("nf_conntrack_udp_timeout", conntrack.udp_timeout.0),
+        ("nf_conntrack_udp_timeout_stream", conntrack.udp_stream_timeout.0),
+    ];
+    for (name, timeout) in timeouts
+        .into_iter()
+        .filter(|(_, timeout)| *timeout >= Duration::from_secs(1))
+    {
+        set(&format!("net/netfilter/{name}"), timeout.as_secs());
+    }
+    if conntrack.tcp_be_liberal {
+        set("net/netfilter/nf_conntrack_tcp_be_liberal", 1);
+    }
+}
+
+/// The wanted table size: `maxPerCore` for each processor but at least `min`; `None` leaves the system's.
+fn conntrack_max(conntrack: &Conntrack, processors: usize) -> Option<u64> {
+    if conntrack.max_per_core == 0 {
+        return None;
+    }
+    let scaled = u64::from(conntrack.max_per_core) * processors as u64;
+    Some(scaled.max(conntrack.min.into()).min(CONNTRACK_LIMIT))
+}
+
+/// Without this setting no packet passes; a host where it cannot be set may still have it right elsewhere.
+fn require(name: &str) {
+    set(name, 1);
+}
+
+fn set(name: &str, value: u64) {
+    let path: PathBuf = Path::new(SYS).join(name);
+    if read(&path) != Some(value) {
+        write(&path, value);
+    }
+}
+
+fn at_least(name: &str, value: u64) {
+    raise(&Path::new(SYS).join(name), value);
+}
+
+fn raise(path: &Path, value: u64) {
+    if read(path).is_none_or(|present| present < value) {
+        write(path, value);
+    }
+}
+
+fn read(path: &Path) -> Option<u64> {
+    std::fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+fn write(path: &Path, value: u64) {
+    match std::fs::write(path, value.to_string()) {
+        Ok(()) => info!(path = %path.display(), value, "kernel setting changed"),
+        Err(error) => warn!(path = %path.display(), value, %error, "kernel setting cannot be changed"),
+    }
+}
+
+/// Sets how ready the kernel is to end this process when memory runs out.
+pub fn set_oom_score(score: i32) {
+    let path = "/proc/self/oom_score_adj";
+    let present = std::fs::read_to_string(path)
+        .ok()
+        .and_then(|text| text.trim().parse::<i32>().ok());
+    if present != Some(score)
+        && let Err(error) = std::fs::write(path, score.to_string())
+    {
+        info!(score, %error, "oomScoreAdj cannot be set");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_size_of_the_conntrack_table_follows_the_reference() {
+        let wanted = |max_per_core, min, processors| {
+            conntrack_max(
+                &Conntrack {
+                    max_per_core,
+                    min,
+                    ..Conntrack::default()
+                },
+                processors,
+            )
+        };
+        assert_eq!(wanted(0, 131_072, 8), None);
+        assert_eq!(wanted(32_768, 131_072, 2), Some(131_072));
+        assert_eq!(wanted(32_768, 131_072, 8), Some(262_144));
+        assert_eq!(wanted(32_768, 131_072, 640), Some(CONNTRACK_LIMIT));
+    }
+}
