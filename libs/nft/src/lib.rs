@@ -120,7 +120,7 @@ pub enum FieldType {
     Protocol,
     /// A port, big endian (padded to 4 bytes in a concatenation).
     Port,
-    /// A host-endian 32-bit number.
+    /// A host-endian 32-bit number; nft shows it as a `mark`.
     Number,
 }
 

@@ -325,7 +325,8 @@ fn field_types(family: Family, fields: &[FieldType]) -> (u32, u32) {
             },
             FieldType::Protocol => (12, 1),
             FieldType::Port => (13, 2),
-            FieldType::Number => (4, 4),
+            // nft's own type for numbers, `integer`, has no size: nft 1.0.6 fails on sorting such keys.
+            FieldType::Number => (19, 4),
         };
         let l: u32 = if fields.len() > 1 {
             u32::next_multiple_of(l, 4)
