@@ -1,1 +1,192 @@
+//! The planner against a model of the kernel's table and against a second, simple reading of the service rules.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail this way")]
+
+mod kernel;
+mod oracle;
+mod scenario;
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use crate::{Element, Endpoint, EndpointState, Event, Op, Planner, Policy};
+use kernel::Kernel;
+use scenario::{Step, facts, service, slice, steps};
+
+/// A planner and the kernel that it programs.
+fn programmed(events: impl IntoIterator<Item = Event>) -> (Planner, Kernel) {
+    let mut planner = Planner::default();
+    planner.set_facts(facts());
+    let mut kernel = Kernel::default();
+    kernel.load(planner.rebuild(), planner.ruleset());
+    for event in events {
+        planner.apply(event);
+    }
+    kernel.apply(&planner.plan());
+    (planner, kernel)
+}
+
+fn endpoint(last: u8, state: EndpointState) -> Endpoint {
+    Endpoint {
+        address: [10, 244, last % 2, last].into(),
+        state,
+        local: last.is_multiple_of(2),
+    }
+}
+
+fn ready(lasts: &[u8]) -> Vec<Endpoint> {
+    lasts
+        .iter()
+        .map(|last| endpoint(*last, EndpointState::Ready))
+        .collect()
+}
+
+#[test]
+fn one_more_endpoint_costs_one_slot_and_one_verdict_for_each_front() {
+    let (mut planner, mut kernel) = programmed([
+        service(0, Policy::Cluster, Policy::Cluster),
+        slice(0, 0, &ready(&[1, 3, 5])),
+    ]);
+    planner.apply(slice(0, 0, &ready(&[1, 2, 3, 5])));
+    let changes = planner.plan();
+    let adds = changes
+        .ops
+        .iter()
+        .filter(|op| matches!(op, Op::Add(Element::Slot(..))))
+        .count();
+    let fronts = changes
+        .ops
+        .iter()
+        .filter(|op| matches!(op, Op::Add(Element::Front(..))))
+        .count();
+    let deletes = changes
+        .ops
+        .iter()
+        .filter(|op| matches!(op, Op::Delete(Element::Slot(..))))
+        .count();
+    assert_eq!(
+        (adds, fronts, deletes),
+        (3, 3, 0),
+        "ClusterIP, external IP and node port: {changes:?}"
+    );
+    assert!(
+        matches!(changes.ops.last(), Some(Op::Add(Element::Front(..)))),
+        "visible last"
+    );
+    assert!(
+        matches!(changes.ops.first(), Some(Op::Delete(Element::Front(..)))),
+        "invisible first"
+    );
+    assert_eq!(changes.chains.len(), 2, "lb-4 and np-4");
+    kernel.apply(&changes);
+}
+
+#[test]
+fn a_replaced_endpoint_leaves_the_verdicts_alone() {
+    let (mut planner, mut kernel) = programmed([
+        service(0, Policy::Cluster, Policy::Cluster),
+        slice(0, 0, &ready(&[1, 3, 5])),
+    ]);
+    planner.apply(slice(0, 0, &ready(&[1, 5, 7])));
+    let changes = planner.plan();
+    assert!(
+        changes
+            .ops
+            .iter()
+            .all(|op| matches!(op.element(), Element::Slot(..))),
+        "{changes:?}"
+    );
+    assert_eq!(changes.ops.len(), 6);
+    kernel.apply(&changes);
+}
+
+#[test]
+fn two_services_with_one_node_port_never_mix() {
+    let mut planner = Planner::default();
+    planner.set_facts(facts());
+    let mut kernel = Kernel::default();
+    kernel.load(planner.rebuild(), planner.ruleset());
+    // Both claim node port 30000; the first in order of names has it, whatever comes first.
+    let claims = [
+        service(10, Policy::Cluster, Policy::Cluster),
+        service(0, Policy::Cluster, Policy::Cluster),
+    ];
+    for claim in claims {
+        planner.apply(claim);
+        kernel.apply(&planner.plan());
+    }
+    planner.apply(slice(0, 0, &ready(&[1])));
+    planner.apply(slice(10, 0, &ready(&[3])));
+    kernel.apply(&planner.plan());
+    let owner = |planner: &Planner| {
+        planner.ruleset().fronts[&scenario::node_port(0)]
+            .owner
+            .to_string()
+    };
+    assert_eq!(owner(&planner), "ns/s0");
+    planner.apply(Event::ServiceGone("ns/s0".into()));
+    kernel.apply(&planner.plan());
+    assert_eq!(owner(&planner), "ns/s10");
+    kernel.check(&planner);
+}
+
+#[test]
+fn unused_chains_are_given_up_once() {
+    let (mut planner, mut kernel) = programmed([
+        service(0, Policy::Cluster, Policy::Cluster),
+        slice(0, 0, &ready(&[1])),
+    ]);
+    planner.apply(slice(0, 0, &ready(&[1, 3])));
+    kernel.apply(&planner.plan());
+    let unused = planner.take_unused_chains();
+    assert_eq!(unused.len(), 2, "lb-1 and np-1");
+    kernel.delete_chains(&unused);
+    assert!(planner.take_unused_chains().is_empty());
+    planner.apply(slice(0, 0, &ready(&[1])));
+    let changes = planner.plan();
+    assert_eq!(changes.chains, unused, "made again when needed again");
+    kernel.apply(&changes);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    /// Whatever happens: each transaction is accepted by the kernel's rules, and leads to the table that a fresh start would make;
+    /// packets go where the service rules say.
+    #[test]
+    fn any_history_ends_in_the_right_table(history in steps()) {
+        let (mut planner, mut kernel) = programmed([]);
+        let mut world = oracle::World::default();
+        for step in history {
+            match step {
+                Step::Event(event) => {
+                    world.apply(&event);
+                    planner.apply(event);
+                }
+                Step::Write => {
+                    kernel.apply(&planner.plan());
+                    kernel.check(&planner);
+                    world.check(&kernel)?;
+                }
+                Step::Tidy => kernel.delete_chains(&planner.take_unused_chains()),
+                Step::Restart => {
+                    let found: BTreeSet<Element> = kernel.elements();
+                    planner = world.planner();
+                    let changes = planner.adopt(&found, kernel.chains());
+                    kernel.apply(&changes);
+                    kernel.check(&planner);
+                    world.check(&kernel)?;
+                }
+            }
+        }
+        kernel.apply(&planner.plan());
+        kernel.check(&planner);
+        world.check(&kernel)?;
+        prop_assert!(planner.plan().is_empty());
+        // After a restart with nothing changed, nothing is written.
+        let mut again = world.planner();
+        let changes = again.adopt(&kernel.elements(), kernel.chains());
+        prop_assert!(changes.is_empty(), "{:?}", changes);
+    }
+}
