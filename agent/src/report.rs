@@ -8,18 +8,21 @@ pub(crate) struct Chain<'a>(pub(crate) &'a (dyn Error + 'static));
 
 impl fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = self.0.to_string();
-        f.write_str(&text)?;
-        let mut next = self.0.source();
-        while let Some(cause) = next {
-            let cause_text = cause.to_string();
-            if !text.ends_with(&cause_text) {
-                write!(f, ": {cause_text}")?;
+        let mut error = self.0;
+        loop {
+            if let Some(kube::Error::Api(answer)) = error.downcast_ref() {
+                // kube would show all fields of the answer; its sentence and code are enough.
+                return write!(f, "the API server says {}: {}", answer.code, answer.message);
             }
-            text = cause_text;
-            next = cause.source();
+            let text = error.to_string();
+            f.write_str(&text)?;
+            match error.source() {
+                Some(cause) if text.ends_with(&cause.to_string()) => return Ok(()),
+                Some(cause) => error = cause,
+                None => return Ok(()),
+            }
+            f.write_str(": ")?;
         }
-        Ok(())
     }
 }
 

@@ -15,7 +15,6 @@ use std::{path::Path, sync::Arc};
 
 use anyhow::Context;
 use gantry_chassis::{logging, shutdown};
-use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
@@ -66,11 +65,11 @@ async fn run(config: Arc<Config>) -> anyhow::Result<()> {
     // Cancel safe: what was done is on disk or in the API, and the next start continues there.
     tokio::select! {
         () = shutdown.cancelled() => Ok(()),
-        result = serve(config, shutdown.clone()) => result,
+        result = serve(config) => result,
     }
 }
 
-async fn serve(config: Arc<Config>, _shutdown: CancellationToken) -> anyhow::Result<()> {
+async fn serve(config: Arc<Config>) -> anyhow::Result<()> {
     let settings = &config.kubelet;
     let runtime = Runtime::connect(
         &settings.container_runtime_endpoint,
@@ -91,13 +90,19 @@ async fn serve(config: Arc<Config>, _shutdown: CancellationToken) -> anyhow::Res
         warn!(%error, "cannot tell systemd that the agent is ready");
     }
     let main = &clients.main;
-    let _pods = pods::start(&config, main, runtime.clone(), events.clone(), &node)
-        .await
-        .context("cannot find the cgroup file systems")?;
-    if settings.rotate_certificates {
-        bootstrap::rotate(clients.main.clone(), &config).await?;
-    }
-    std::future::pending().await
+    let pods = async {
+        let tasks = pods::start(&config, main, runtime.clone(), events.clone(), &node).await;
+        let _tasks = tasks.context("cannot find the cgroup file systems")?;
+        std::future::pending::<anyhow::Result<()>>().await
+    };
+    let rotation = async {
+        if settings.rotate_certificates {
+            bootstrap::rotate(main.clone(), &config).await?;
+        }
+        std::future::pending::<anyhow::Result<()>>().await
+    };
+    // Neither ends but in an error that only a new start can heal.
+    tokio::try_join!(pods, rotation).map(|((), ())| ())
 }
 
 /// One client for everything and one for the lease.

@@ -61,6 +61,12 @@ pub(super) fn body(uid: &str, status: &PodStatus, known: &[PodCondition]) -> Val
             .iter()
             .map(|condition| json!({"type": condition["type"]}))
             .collect();
+        for condition in list.iter_mut().filter_map(Value::as_object_mut) {
+            // Merged with what is there: a reason that no longer holds must be taken away.
+            for name in ["reason", "message"] {
+                condition.entry(name).or_insert(Value::Null);
+            }
+        }
         list.extend(gone(status, known).map(|kind| json!({"$patch": "delete", "type": kind})));
         fields.insert("$setElementOrder/conditions".to_owned(), Value::Array(order));
     }
@@ -164,10 +170,9 @@ mod tests {
             condition("example.com/gate", "True"),
         ];
         let body = body("u1", &status(vec![condition("Ready", "True")]), &known);
-        assert_eq!(
-            body["status"]["conditions"],
-            json!([{"type": "Ready", "status": "True"}, {"$patch": "delete", "type": "PodResizePending"}])
-        );
+        let ready = json!({"type": "Ready", "status": "True", "reason": null, "message": null});
+        let taken = json!({"$patch": "delete", "type": "PodResizePending"});
+        assert_eq!(body["status"]["conditions"], json!([ready, taken]));
         assert_eq!(
             body["status"]["$setElementOrder/conditions"],
             json!([{"type": "Ready"}])
