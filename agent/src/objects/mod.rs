@@ -68,6 +68,35 @@ pub(crate) enum ObjectError {
     EmptyToken,
 }
 
+impl ObjectError {
+    /// For users: the API server's own words where there are some, as in the reference's events.
+    #[must_use]
+    pub(crate) fn message(&self) -> String {
+        match self {
+            Self::Missing { .. } | Self::EmptyToken => self.to_string(),
+            Self::Fetch { source, .. } => match &**source {
+                kube::Error::Api(status) => status.message.clone(),
+                other => format!("{self}: {}", chain(other)),
+            },
+            Self::Token { source } => match &**source {
+                kube::Error::Api(status) => format!("{self}: {}", status.message),
+                other => format!("{self}: {}", chain(other)),
+            },
+        }
+    }
+}
+
+/// An error and its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
 /// The caches. Cheap to clone; dropping the last clone ends all watches.
 #[derive(Clone)]
 pub(crate) struct Objects {

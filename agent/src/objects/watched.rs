@@ -32,7 +32,7 @@ const RETRY_MIN: Duration = Duration::from_millis(500);
 const RETRY_MAX: Duration = Duration::from_secs(30);
 /// The API server learns that a pod is bound to this node from its own watch, perhaps a moment after us; until then it
 /// refuses the node. Waits before the tries that follow a refusal.
-const RACE_WAITS_MS: [u64; 5] = [20, 40, 80, 160, 320];
+const RACE_WAITS_MS: [u64; 8] = [3, 6, 12, 25, 50, 100, 200, 400];
 
 /// An object that can be kept here.
 pub(super) trait Kept:

@@ -1,7 +1,6 @@
 //! Fetches what the files of a pod's volumes are made of, all at once.
 
 use std::collections::BTreeSet;
-use std::error::Error;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -51,7 +50,7 @@ pub(super) async fn fetch(objects: &Objects, pod: &Pod, plans: &[VolumePlan<'_>]
         }
         let token = answer
             .map(|token| token.expose().as_bytes().to_vec())
-            .map_err(|error| chain(&error));
+            .map_err(|error| error.message());
         inputs
             .tokens
             .insert((part.audience.to_owned(), part.expiration_secs), token);
@@ -130,20 +129,10 @@ where
     let lookup = |answer| match answer {
         Ok(object) => Lookup::Found(object),
         Err(ObjectError::Missing { .. }) => Lookup::Missing,
-        Err(error) => Lookup::Failed(chain(&error)),
+        Err(error) => Lookup::Failed(error.message()),
     };
     answers
         .into_iter()
         .map(|(name, answer)| (name.to_owned(), lookup(answer)))
         .collect()
-}
-
-fn chain(error: &ObjectError) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
