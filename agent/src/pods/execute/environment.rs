@@ -83,7 +83,7 @@ fn links_of(namespace: &str, services: &[Arc<Service>]) -> Vec<ServiceLink> {
     let port = |p: &objects::ServicePort| ServicePort {
         name: p.name.clone(),
         protocol: p.protocol.clone(),
-        port: p.port.into(),
+        port: p.port,
     };
     let link = |service: &Arc<Service>| ServiceLink {
         namespace: namespace.to_owned(),

@@ -15,7 +15,6 @@ use super::{
 };
 use crate::{
     pods::{spec::files, steps::StepResult},
-    report::Chain,
     volumes::VolumeError,
 };
 
@@ -36,14 +35,7 @@ impl PodHands {
 
 /// Each volume with its cause, as the kubelet's events have it.
 fn not_mounted(error: &VolumeError) -> StepError {
-    let text =
-        |volume: &str, cause: Chain<'_>| format!("MountVolume.SetUp failed for volume {volume:?} : {cause}");
-    let texts: Vec<String> = error
-        .failures
-        .iter()
-        .map(|f| text(&f.volume, Chain(&f.cause)))
-        .collect();
-    refused("FailedMount", texts.join(", "))
+    refused("FailedMount", error.messages().join(", "))
 }
 
 impl Tools {
