@@ -8,7 +8,7 @@ use tracing::warn;
 use crate::config::Settings;
 
 /// `f_type` of cgroup v2 (statfs(2)).
-const CGROUP2_SUPER_MAGIC: i64 = 0x6367_7270;
+const CGROUP2_SUPER_MAGIC: rustix::fs::FsWord = 0x6367_7270;
 
 /// The machine is not one that the configuration allows. Final.
 #[derive(Debug, thiserror::Error)]
@@ -27,7 +27,7 @@ pub(crate) enum MachineError {
 
 /// Does the machine use cgroup v2 only?
 pub(crate) fn is_cgroup_v2() -> bool {
-    rustix::fs::statfs("/sys/fs/cgroup").is_ok_and(|fs| i64::from(fs.f_type) == CGROUP2_SUPER_MAGIC)
+    rustix::fs::statfs("/sys/fs/cgroup").is_ok_and(|fs| fs.f_type == CGROUP2_SUPER_MAGIC)
 }
 
 /// Refuse machines that the configuration excludes.

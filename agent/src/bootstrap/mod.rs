@@ -24,7 +24,7 @@ use kube::Client;
 use tracing::{info, warn};
 
 pub(crate) use self::kubeconfig::server;
-pub(crate) use self::rotate::{RotationError, rotate};
+pub(crate) use self::rotate::rotate;
 use self::store::Store;
 use crate::{config::Config, report::Chain};
 

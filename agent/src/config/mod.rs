@@ -71,13 +71,6 @@ pub(crate) struct Config {
     pub(crate) notices: Vec<String>,
 }
 
-impl Config {
-    /// Is the feature gate on?
-    pub(crate) fn feature(&self, gate: &str) -> bool {
-        gates::enabled(&self.kubelet.feature_gates, gate)
-    }
-}
-
 /// The files and flags that make up a KubeletConfiguration.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Sources {

@@ -1,7 +1,5 @@
 //! Configurations for tests of other modules.
 
-use serde_json::Value;
-
 use super::{Config, Settings, document, finish};
 
 /// The fields in `yaml` (without apiVersion and kind) on top of the defaults.

@@ -68,11 +68,10 @@ impl Events {
         self.leave(pod_reference(pod, None), kind, reason, message.into());
     }
 
-    /// About a container of a pod. `field_path` e.g. `spec.containers{web}`.
+    /// About a container of a pod, given as field path, e.g. `spec.containers{web}`.
     pub(crate) fn container(
         &self,
-        pod: &Pod,
-        field_path: &str,
+        (pod, field_path): (&Pod, &str),
         kind: EventType,
         reason: &str,
         message: impl Into<String>,

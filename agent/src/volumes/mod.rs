@@ -47,11 +47,10 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::objects::Objects;
 
-pub(crate) use self::container::{ContainerMount, ContainerMountError, MountRequest};
+pub(crate) use self::container::{ContainerMount, MountRequest};
 use self::disk::{Ground, Work};
 pub(crate) use self::error::{SetUpError, VolumeError, VolumeFailure};
 pub(crate) use self::layout::{Layout, NameError};
-pub(crate) use self::local::HostPathError;
 pub(crate) use self::node::Allocatable;
 use self::node::NodeResources;
 pub(crate) use self::subpath::SubPathError;

@@ -21,8 +21,7 @@ async fn an_event_is_created_and_its_repeat_counts() {
     let events = start(client, "node-1", 0, 1);
     for _ in 0..2 {
         events.container(
-            &pod(),
-            "spec.containers{c}",
+            (&pod(), "spec.containers{c}"),
             EventType::Normal,
             "Pulled",
             "pulled it",

@@ -174,7 +174,7 @@ impl Tools {
         match &notice.container {
             Some(name) => self
                 .events
-                .container(pod, &field_path(pod, name), kind, &notice.reason, message),
+                .container((pod, &field_path(pod, name)), kind, &notice.reason, message),
             None => self.events.pod(pod, kind, &notice.reason, message),
         }
     }
