@@ -185,7 +185,7 @@ mod tests {
             ("registry.k8s.io/pause:3.10", "registry.k8s.io/pause:3.10"),
             ("[::1]:5000/a:b", "[::1]:5000/a:b"),
             (digest.as_str(), digest.as_str()),
-            ("a__b.c-d--e/f", "a__b.c-d--e/f:latest"),
+            ("x/a__b.c-d--e", "x/a__b.c-d--e:latest"),
         ] {
             assert_eq!(with_default_tag(name).unwrap(), wanted, "{name}");
         }
