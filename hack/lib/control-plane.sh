@@ -84,5 +84,8 @@ kind: KubeletConfiguration
 # The host may have cgroup v1 and no CAP_SYS_RESOURCE.
 failCgroupV1: false
 oomScoreAdj: 0
+# How full the host's disk is says nothing about the cluster: no eviction and no image is deleted for it.
+evictionHard: {nodefs.available: 0%, nodefs.inodesFree: 0%, imagefs.available: 0%}
+imageGCHighThresholdPercent: 100
 YAML
 }
