@@ -67,6 +67,49 @@ pub(crate) fn endpoints_in(endpoints: &[(&str, EndpointState)]) -> Event {
     }
 }
 
-fn number(port: u16) -> NonZeroU16 {
+pub(crate) fn number(port: u16) -> NonZeroU16 {
     NonZeroU16::new(port).unwrap()
+}
+
+/// The service at another ClusterIP and without node ports.
+pub(crate) fn at(mut service: Service, cluster_ip: &str) -> Service {
+    service.cluster_ip = Some(cluster_ip.parse().unwrap());
+    for port in &mut service.ports {
+        port.node_port = None;
+    }
+    service
+}
+
+/// A slice of a service with one endpoint.
+pub(crate) fn slice_of(service: &str, address: &str) -> Event {
+    match endpoints(&[address]) {
+        Event::Slice { slice, .. } => Event::Slice {
+            name: format!("{service}-1").into(),
+            service: service.into(),
+            slice,
+        },
+        other => other,
+    }
+}
+
+/// The endpoint of `default/echo`: port 9090 of A.
+pub(crate) fn echo_slice() -> Event {
+    let endpoint = Endpoint {
+        address: A.parse().unwrap(),
+        state: EndpointState::Ready,
+        local: true,
+    };
+    Event::Slice {
+        name: "default/echo-1".into(),
+        service: "default/echo".into(),
+        slice: Slice {
+            ports: [Port {
+                name: "echo".into(),
+                protocol: Protocol::Tcp,
+                port: number(9090),
+            }]
+            .into(),
+            endpoints: [endpoint].into(),
+        },
+    }
 }

@@ -14,8 +14,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use gantry_nft::Family;
+use gantry_proxy::programmer::Programmer;
 use gantry_proxy::table::{Found, Layout, Masquerading, NodePorts, Table};
-use gantry_proxy_core::{Event, NodeFacts, Planner};
+use gantry_proxy_core::{Event, NodeFacts};
 
 /// How long an answer may take before a packet counts as dropped.
 const PATIENCE: Duration = Duration::from_millis(600);
@@ -138,14 +139,9 @@ impl Host {
             (tcp, UdpSocket::bind(("0.0.0.0", port)).unwrap())
         });
         std::thread::spawn(move || {
-            for stream in tcp.incoming() {
-                let Ok(mut stream) = stream else { return };
-                let peer = stream.peer_addr().unwrap().ip();
-                std::thread::spawn(move || {
-                    let _ = write!(stream, "{name} {peer}");
-                    // A client that wants to keep the connection sends something first and goes on.
-                    stream.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
-                });
+            while let Ok((mut stream, peer)) = tcp.accept() {
+                // A client that has gone already is no concern of the server.
+                let _ = write!(stream, "{name} {}", peer.ip());
             }
         });
         std::thread::spawn(move || {
@@ -199,8 +195,8 @@ pub(crate) struct Rig {
     pub(crate) a: Host,
     pub(crate) _b: Host,
     pub(crate) outside: Host,
-    pub(crate) planner: Planner,
-    pub(crate) table: Table,
+    pub(crate) proxy: Programmer,
+    layout: Layout,
 }
 
 impl Rig {
@@ -241,43 +237,51 @@ impl Rig {
             node_ports,
             masquerading: Masquerading::NotPods,
         };
-        let table = node.run(|| Table::open(layout).unwrap());
+        let proxy = node.run(|| Programmer::open(layout).unwrap());
         let mut rig = Self {
             node,
             client,
             a,
             _b: b,
             outside,
-            planner: Planner::default(),
-            table,
+            proxy,
+            layout,
         };
-        rig.planner.set_facts(NodeFacts {
-            pod_ranges: vec!["10.244.0.0/16".parse().unwrap()],
-            service_ranges: vec!["10.96.0.0/16".parse().unwrap()],
-            node_addresses: vec!["192.0.2.1".parse().unwrap()],
-        });
-        let chains = rig.planner.rebuild();
-        assert!(matches!(rig.table.find().unwrap(), Found::Nothing));
-        rig.table.load(&chains, rig.planner.ruleset()).unwrap();
+        rig.proxy.set_facts(facts());
+        rig.proxy.sync().unwrap();
         rig
     }
 
-    /// Feeds events and programs the table.
+    /// Feeds events, programs the table, and compares it with what was meant.
     pub(crate) fn apply(&mut self, events: impl IntoIterator<Item = Event>) {
         for event in events {
-            self.planner.apply(event);
+            self.proxy.apply(event);
         }
-        let changes = self.planner.plan();
-        self.table.apply(&changes).unwrap();
+        self.proxy.sync().unwrap();
         self.check();
     }
 
     /// The kernel's table is what the planner believes.
-    pub(crate) fn check(&mut self) {
-        let Found::Ours { elements, .. } = self.table.find().unwrap() else {
-            panic!("our table")
+    pub(crate) fn check(&self) {
+        let found = self
+            .node
+            .run(|| Table::open(self.layout).unwrap().find().unwrap());
+        let Found::Ours { elements, .. } = found else {
+            panic!("not our table: {found:?}")
         };
-        assert_eq!(elements, self.planner.ruleset().elements().collect());
+        assert_eq!(elements, self.proxy.planner().ruleset().elements().collect());
+    }
+
+    /// The proxy starts again and sees these objects; what it wrote then.
+    pub(crate) fn restart(&mut self, events: impl IntoIterator<Item = Event>) -> usize {
+        self.proxy = self.node.run(|| Programmer::open(self.layout).unwrap());
+        self.proxy.set_facts(facts());
+        for event in events {
+            self.proxy.apply(event);
+        }
+        let written = self.proxy.sync().unwrap().elements;
+        self.check();
+        written
     }
 
     /// What a program in the node's namespace prints.
@@ -291,6 +295,14 @@ impl Rig {
             );
             String::from_utf8(out.stdout).unwrap()
         })
+    }
+}
+
+fn facts() -> NodeFacts {
+    NodeFacts {
+        pod_ranges: vec!["10.244.0.0/16".parse().unwrap()],
+        service_ranges: vec!["10.96.0.0/16".parse().unwrap()],
+        node_addresses: vec!["192.0.2.1".parse().unwrap()],
     }
 }
 

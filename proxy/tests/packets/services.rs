@@ -151,9 +151,7 @@ fn changes_are_followed_and_a_removed_service_is_gone() {
         "the address is unallocated now"
     );
     assert_eq!(rig.outside.tcp(NODE_PORT), Outcome::Refused, "nobody listens");
-    let unused = rig.planner.take_unused_chains();
-    assert!(!unused.is_empty());
-    rig.table.delete_chains(&unused).unwrap();
+    rig.proxy.tidy().unwrap();
     let left = rig.on_node("nft", &["list", "table", "ip", "kube-proxy"]);
     assert!(!left.contains("lb-") && !left.contains("np-1"), "{left}");
 }
