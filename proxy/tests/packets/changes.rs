@@ -113,7 +113,7 @@ fn no_connection_attempt_is_lost_while_endpoints_change() {
                     let stream =
                         TcpStream::connect_timeout(&VIP.parse().unwrap(), Duration::from_millis(900));
                     // Closed by a reset: no port is left in TIME_WAIT.
-                    sockopt::set_socket_linger(&stream.unwrap(), Some(Duration::ZERO)).unwrap();
+                    sockopt::set_socket_linger(stream.unwrap(), Some(Duration::ZERO)).unwrap();
                     attempts.fetch_add(1, Ordering::Relaxed);
                 }
             });
