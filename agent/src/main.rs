@@ -14,6 +14,7 @@ mod health;
 mod hooks;
 mod images;
 mod node;
+mod normal;
 mod objects;
 mod pods;
 mod probes;

@@ -3,6 +3,8 @@
 use k8s_openapi::api::core::v1::{NodeCondition, NodeStatus};
 use serde_json::{Map, Value, json};
 
+use crate::normal::normalised;
+
 /// Is there a difference besides heartbeat times?
 pub(super) fn differs(old: &NodeStatus, new: &NodeStatus) -> bool {
     let still = |status: &NodeStatus| {
@@ -13,36 +15,9 @@ pub(super) fn differs(old: &NodeStatus, new: &NodeStatus) -> bool {
         for condition in conditions {
             condition.last_heartbeat_time = None;
         }
-        normalised(status)
+        normalised(&status)
     };
     still(old) != still(new)
-}
-
-/// Absent and empty are the same in the API.
-fn normalised(status: NodeStatus) -> Value {
-    fn prune(value: &mut Value) {
-        match value {
-            Value::Object(map) => {
-                map.values_mut().for_each(prune);
-                map.retain(|_, v| !is_empty(v));
-            }
-            Value::Array(list) => list.iter_mut().for_each(prune),
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-        }
-    }
-    let mut value = serde_json::to_value(status).unwrap_or_default();
-    prune(&mut value);
-    value
-}
-
-fn is_empty(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::String(text) => text.is_empty(),
-        Value::Array(list) => list.is_empty(),
-        Value::Object(map) => map.is_empty(),
-        Value::Bool(_) | Value::Number(_) => false,
-    }
 }
 
 /// The body of `PATCH /api/v1/nodes/<name>/status`: only what changed, and always all of `conditions`, whose

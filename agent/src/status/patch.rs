@@ -10,6 +10,8 @@ use k8s_openapi::{
 };
 use serde_json::{Map, Value, json};
 
+use crate::normal::normalised;
+
 /// Condition types that belong to the kubelet alone (`pkg/kubelet/types/pod_status.go`).
 const OWN_CONDITIONS: [&str; 8] = [
     "PodReadyToStartContainers",
@@ -105,28 +107,31 @@ pub(super) fn stamp(status: &mut PodStatus, known: &[PodCondition], now: Timesta
 
 /// Does the API server's copy lack something of `wanted`? Conditions of others do not count.
 pub(super) fn differs(api: &PodStatus, wanted: &PodStatus) -> bool {
-    let own = |status: &PodStatus| PodStatus {
-        conditions: None,
-        // Written by others or derived by the API server.
-        nominated_node_name: None,
-        qos_class: None,
-        host_ip: None,
-        host_ips: None,
-        ..status.clone()
+    let own = |status: &PodStatus| {
+        normalised(&PodStatus {
+            conditions: None,
+            // Written by others or derived by the API server.
+            nominated_node_name: None,
+            qos_class: None,
+            host_ip: None,
+            host_ips: None,
+            ..status.clone()
+        })
     };
-    let conditions = api.conditions.as_deref().unwrap_or_default();
+    let there = api.conditions.as_deref().unwrap_or_default();
+    let known: Vec<Value> = there.iter().map(normalised).collect();
     own(api) != own(wanted)
         || wanted
             .conditions
             .iter()
             .flatten()
-            .any(|condition| !conditions.contains(condition))
-        || gone(wanted, conditions).next().is_some()
+            .any(|condition| !known.contains(&normalised(condition)))
+        || gone(wanted, there).next().is_some()
 }
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::api::core::v1::PodIP;
+    use k8s_openapi::api::core::v1::{ContainerStatus, PodIP};
 
     use super::*;
 
@@ -214,5 +219,23 @@ mod tests {
             },
             &wanted
         ));
+    }
+
+    #[test]
+    fn the_api_servers_spelling_is_no_difference() {
+        let mut wanted = status(vec![condition("Ready", "True")]);
+        stamp(&mut wanted, &[], Timestamp::now());
+        wanted.start_time = Some(Time(Timestamp::now()));
+        wanted.container_statuses = Some(vec![ContainerStatus {
+            name: "c".into(),
+            ..ContainerStatus::default()
+        }]);
+        let mut shown = serde_json::to_value(&wanted).unwrap();
+        shown["containerStatuses"][0]["lastState"] = json!({});
+        shown["conditions"][0]["lastProbeTime"] = Value::Null;
+        shown["qosClass"] = json!("BestEffort");
+        let shown: PodStatus = serde_json::from_value(shown).unwrap();
+        assert_ne!(shown, wanted);
+        assert!(!differs(&shown, &wanted));
     }
 }
