@@ -31,7 +31,7 @@ layer_key() {
 build_layer() {
     local out=$1 name
     mkdir -p "$out"/usr/bin "$out"/usr/local/{bin,sbin} "$out"/opt/cni/bin "$out"/etc/{cni/net.d,containerd} \
-        "$out"/etc/systemd/system/{kubelet.service.d,multi-user.target.wants} "$out"/usr/share/gantry
+        "$out"/etc/systemd/system/{kubelet.service.d,multi-user.target.wants} "$out"/usr/share/gantry "$out"/etc/kubernetes/manifests
     ln "$CONTROLPLANE/controlplane" "$out/usr/bin/controlplane"
     for name in kubectl kubeadm etcd kube-apiserver kube-controller-manager kube-scheduler; do
         ln -s controlplane "$out/usr/bin/$name"

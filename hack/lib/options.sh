@@ -3,8 +3,8 @@
 
 # parse_options ARGUMENT...: sets NODES, AGENT, PROXY and CNI_PLUGIN.
 parse_options() {
-    local count='' option value n
-    AGENT='' PROXY='' CNI_PLUGIN=''
+    local count=2 option value n
+    AGENT=gantry PROXY=gantry CNI_PLUGIN=gantry
     while (($#)); do
         option=$1
         case $option in
@@ -20,7 +20,6 @@ parse_options() {
             *) usage >&2 && die "unknown option: $option" ;;
         esac
     done
-    : "${count:=2}" "${AGENT:=gantry}" "${PROXY:=gantry}" "${CNI_PLUGIN:=gantry}"
     [[ $count =~ ^[1-9][0-9]?$ ]] || die "--nodes: a number from 1 to 99, not '$count'"
     for value in "agent:$AGENT" "proxy:$PROXY" "cni:$CNI_PLUGIN"; do
         [[ $value =~ :(gantry|reference)$ ]] || die "--${value%%:*}: gantry or reference, not '${value#*:}'"
