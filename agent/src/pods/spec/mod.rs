@@ -147,11 +147,11 @@ pub(crate) enum SpecError {
     #[error("{0}")]
     Mount(String),
     /// A file that the container needs.
-    #[error("cannot prepare {}: {source}", path.display())]
+    #[error("cannot prepare {}", path.display())]
     File {
         /// Which.
         path: PathBuf,
-        /// Why; printed, because the text is all that a user sees.
+        /// Why.
         source: std::io::Error,
     },
     /// `hostUsers: false`.
@@ -197,4 +197,4 @@ pub(crate) fn as_container(ephemeral: &EphemeralContainer) -> Container {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -1,1 +1,499 @@
+//! Tables of pods and what CRI is told of them.
 
+use std::collections::HashMap;
+
+use gantry_agent_core::dns::parse_resolv_conf;
+use gantry_agent_core::env::{Sources, environment};
+use gantry_cri::v1;
+use gantry_cri::v1::NamespaceMode;
+use gantry_cri::v1::security_profile::ProfileType;
+
+use super::files::HostFiles;
+use super::*;
+use crate::volumes::ContainerMount;
+
+pub(super) fn node() -> NodeFacts {
+    NodeFacts {
+        root_dir: "/var/lib/kubelet".into(),
+        pod_logs_dir: "/var/log/pods".into(),
+        dns: NodeDns {
+            cluster_dns: vec!["10.96.0.10".parse().unwrap()],
+            cluster_domain: "cluster.local".into(),
+            host: Some(parse_resolv_conf("nameserver 8.8.8.8\n")),
+            node_ips: Vec::new(),
+        },
+        host_ips: vec!["192.168.0.2".parse().unwrap()],
+        allocatable: Amounts::new(),
+        memory_capacity: 8 << 30,
+        cpu_quota: CpuQuota::default(),
+        seccomp_default: false,
+        kernel: KernelFacts {
+            cgroup_v2: true,
+            hugepage_sizes: vec!["2MB".into()],
+            ..KernelFacts::default()
+        },
+    }
+}
+
+/// A pod of one container; `spec` and `container` are JSON members, each with a comma before it.
+pub(super) fn pod(spec: &str, container: &str) -> Pod {
+    let json = format!(
+        r#"{{"metadata":{{"name":"web-0","namespace":"ns","uid":"u-1","labels":{{"app":"web"}},"annotations":{{"a":"b"}},"deletionGracePeriodSeconds":5}},
+            "spec":{{"enableServiceLinks":true,"dnsPolicy":"ClusterFirst","terminationGracePeriodSeconds":30,
+                     "containers":[{{"name":"c","image":"nginx:1"{container}}}]{spec}}}}}"#
+    );
+    serde_json::from_str(&json).unwrap()
+}
+
+fn sandbox(pod: &Pod) -> v1::PodSandboxConfig {
+    let node = node();
+    let input = SandboxInput {
+        pod,
+        node: &node,
+        attempt: 2,
+        cgroup_parent: "/kubepods/podu-1",
+    };
+    sandbox_config(input).unwrap().0
+}
+
+/// With `image` as the image's user.
+fn configure_as(pod: &Pod, node: &NodeFacts, user: ImageUser) -> Result<v1::ContainerConfig, SpecError> {
+    let container = &pod.spec.as_ref().unwrap().containers[0];
+    let image = ImageRef {
+        id: "sha256:abc".into(),
+        user,
+    };
+    let ips = ["10.0.0.7".parse().unwrap()];
+    let input = ContainerInput {
+        pod,
+        container,
+        node,
+        attempt: 3,
+        image: &image,
+        pod_ips: &ips,
+        target: Some("target-id"),
+        recursive_read_only: true,
+    };
+    let sources = Sources {
+        services: Some(&[]),
+        ..Sources::default()
+    };
+    let variables = environment(container, input.facts(), &sources)?;
+    let mount = |m: &k8s_openapi::api::core::v1::VolumeMount| ContainerMount {
+        volume: m.name.clone(),
+        host_path: format!("/host/{}", m.name).into(),
+        container_path: m.mount_path.clone(),
+        read_only: m.name == "ro",
+    };
+    let mounts: Vec<_> = container.volume_mounts.iter().flatten().map(mount).collect();
+    let files = HostFiles {
+        etc_hosts: Some("/p/etc-hosts".into()),
+        termination_log: Some("/p/log".into()),
+    };
+    container_config(&input, &variables, &mounts, &files)
+}
+
+fn configure(pod: &Pod) -> v1::ContainerConfig {
+    configure_as(pod, &node(), ImageUser::Uid(0)).unwrap()
+}
+
+fn security(spec: &str, container: &str) -> v1::LinuxContainerSecurityContext {
+    configure(&pod(spec, container))
+        .linux
+        .unwrap()
+        .security_context
+        .unwrap()
+}
+
+fn strings<const N: usize>(pairs: [(&str, &str); N]) -> HashMap<String, String> {
+    pairs.map(|(k, v)| (k.to_owned(), v.to_owned())).into()
+}
+
+#[test]
+fn a_sandbox() {
+    let pod = pod(
+        r#","subdomain":"db""#,
+        r#","ports":[{"containerPort":80},{"containerPort":53,"hostPort":5353,"protocol":"UDP","hostIP":"127.0.0.1"},{"containerPort":80}]"#,
+    );
+    let config = sandbox(&pod);
+    let metadata = config.metadata.unwrap();
+    assert_eq!(
+        (metadata.name.as_str(), metadata.uid.as_str(), metadata.attempt),
+        ("web-0", "u-1", 2)
+    );
+    assert_eq!(config.hostname, "web-0");
+    assert_eq!(config.log_directory, "/var/log/pods/ns_web-0_u-1");
+    assert_eq!(
+        config.labels,
+        strings([
+            ("app", "web"),
+            ("io.kubernetes.pod.name", "web-0"),
+            ("io.kubernetes.pod.namespace", "ns"),
+            ("io.kubernetes.pod.uid", "u-1")
+        ])
+    );
+    assert_eq!(config.annotations, strings([("a", "b")]));
+    let ports: Vec<_> = config
+        .port_mappings
+        .iter()
+        .map(|p| (p.protocol().as_str_name(), p.container_port, p.host_port))
+        .collect();
+    assert_eq!(ports, [("TCP", 80, 0), ("UDP", 53, 5353)]);
+    assert_eq!(config.dns_config.unwrap().servers, ["10.96.0.10"]);
+    let linux = config.linux.unwrap();
+    assert_eq!(linux.cgroup_parent, "/kubepods/podu-1");
+    let context = linux.security_context.unwrap();
+    assert_eq!(
+        context.seccomp.unwrap().profile_type(),
+        ProfileType::RuntimeDefault
+    );
+    let namespaces = context.namespace_options.unwrap();
+    assert_eq!(
+        (namespaces.network(), namespaces.pid(), namespaces.ipc()),
+        (NamespaceMode::Pod, NamespaceMode::Container, NamespaceMode::Pod)
+    );
+}
+
+#[test]
+fn a_sandbox_on_the_nodes_network_with_a_context() {
+    let pod = pod(
+        r#","hostNetwork":true,"hostPID":true,"overhead":{"cpu":"100m","memory":"1Mi"},"securityContext":{"runAsUser":1,"runAsGroup":2,
+           "fsGroup":3,"supplementalGroups":[4],"sysctls":[{"name":"net/ipv4/conf/eth0.1/x","value":"1"},{"name":"kernel.shm_rmid_forced","value":"1"}]}"#,
+        r#","securityContext":{"privileged":true},"resources":{"limits":{"cpu":"1","memory":"1Gi"}}"#,
+    );
+    let config = sandbox(&pod);
+    assert_eq!(config.hostname, "");
+    let linux = config.linux.unwrap();
+    assert_eq!(
+        linux.sysctls,
+        strings([("net.ipv4.conf.eth0/1.x", "1"), ("kernel.shm_rmid_forced", "1")])
+    );
+    assert_eq!(linux.overhead.unwrap().cpu_shares, 102);
+    assert_eq!(linux.resources.unwrap().memory_limit_in_bytes, 1 << 30);
+    let context = linux.security_context.unwrap();
+    assert!(context.privileged);
+    assert_eq!(context.supplemental_groups, [3, 4]);
+    assert_eq!(
+        (
+            context.run_as_user.unwrap().value,
+            context.run_as_group.unwrap().value
+        ),
+        (1, 2)
+    );
+    let namespaces = context.namespace_options.unwrap();
+    assert_eq!(
+        (namespaces.network(), namespaces.pid()),
+        (NamespaceMode::Node, NamespaceMode::Node)
+    );
+}
+
+#[test]
+fn a_container() {
+    let pod = pod(
+        "",
+        r#","command":["sh","$(NAME)"],"args":["$(NAME) $$(NAME) $(NONE)"],"env":[{"name":"NAME","value":"v"}],"workingDir":"/w","tty":true,
+           "terminationMessagePath":"/dev/termination-log","terminationMessagePolicy":"File","ports":[{"containerPort":80}],
+           "lifecycle":{"preStop":{"exec":{"command":["true"]}}},
+           "volumeMounts":[{"name":"rw","mountPath":"data","mountPropagation":"HostToContainer"},{"name":"ro","mountPath":"/ro"}]"#,
+    );
+    let config = configure(&pod);
+    let metadata = config.metadata.unwrap();
+    assert_eq!(
+        (metadata.name.as_str(), metadata.attempt, config.log_path.as_str()),
+        ("c", 3, "c/3.log")
+    );
+    let image = config.image.unwrap();
+    assert_eq!(
+        (image.image.as_str(), image.user_specified_image.as_str()),
+        ("sha256:abc", "nginx:1")
+    );
+    assert_eq!(
+        (config.command, config.args),
+        (vec!["sh".into(), "v".into()], vec!["v $(NAME) $(NONE)".into()])
+    );
+    assert_eq!(
+        (config.working_dir.as_str(), config.tty, config.stdin),
+        ("/w", true, false)
+    );
+    let envs: Vec<_> = config
+        .envs
+        .iter()
+        .map(|e| (e.key.as_str(), e.value.as_slice()))
+        .collect();
+    assert_eq!(envs, [("NAME", b"v".as_slice())]);
+    assert_eq!(config.labels["io.kubernetes.container.name"], "c");
+    assert_eq!(
+        config.annotations,
+        strings([
+            (
+                "io.kubernetes.container.hash",
+                &gantry_agent_core::hash::container_hash("c", "nginx:1")
+            ),
+            ("io.kubernetes.container.restartCount", "3"),
+            (
+                "io.kubernetes.container.terminationMessagePath",
+                "/dev/termination-log"
+            ),
+            ("io.kubernetes.container.terminationMessagePolicy", "File"),
+            (
+                "io.kubernetes.container.preStopHandler",
+                r#"{"exec":{"command":["true"]}}"#
+            ),
+            ("io.kubernetes.container.ports", r#"[{"containerPort":80}]"#),
+            ("io.kubernetes.pod.deletionGracePeriod", "5"),
+            ("io.kubernetes.pod.terminationGracePeriod", "30"),
+        ])
+    );
+    let mounts: Vec<_> = config
+        .mounts
+        .iter()
+        .map(|m| {
+            (
+                m.host_path.as_str(),
+                m.container_path.as_str(),
+                m.readonly,
+                m.propagation(),
+            )
+        })
+        .collect();
+    let (private, slave) = (
+        v1::MountPropagation::PropagationPrivate,
+        v1::MountPropagation::PropagationHostToContainer,
+    );
+    assert_eq!(
+        mounts,
+        [
+            ("/host/rw", "/data", false, slave),
+            ("/host/ro", "/ro", true, private),
+            ("/p/etc-hosts", "/etc/hosts", false, private),
+            ("/p/log", "/dev/termination-log", false, private),
+        ]
+    );
+}
+
+#[test]
+fn a_container_may_bring_its_own_hosts_file() {
+    let config = configure(&pod(
+        "",
+        r#","volumeMounts":[{"name":"h","mountPath":"/etc/hosts"}]"#,
+    ));
+    assert_eq!(
+        config
+            .mounts
+            .iter()
+            .map(|m| m.host_path.as_str())
+            .collect::<Vec<_>>(),
+        ["/host/h"]
+    );
+}
+
+#[test]
+fn recursive_read_only() {
+    let mount = |extra: &str| {
+        let pod = pod(
+            "",
+            &format!(r#","volumeMounts":[{{"name":"v","mountPath":"/v"{extra}}}]"#),
+        );
+        let config = configure_as(&pod, &node(), ImageUser::Uid(0));
+        config
+            .map(|c| c.mounts[0].recursive_read_only)
+            .map_err(|e| e.to_string())
+    };
+    assert_eq!(mount(""), Ok(false));
+    assert_eq!(
+        mount(r#","readOnly":true,"recursiveReadOnly":"Enabled""#),
+        Ok(true)
+    );
+    assert_eq!(
+        mount(r#","recursiveReadOnly":"Enabled""#).unwrap_err(),
+        "failed to resolve recursive read-only mode: volume \"v\" requested recursive read-only mode, but it is not read-only"
+    );
+}
+
+#[test]
+fn limits_and_weights() {
+    let resources = |spec: &str, container: &str, node: &NodeFacts| {
+        let config = configure_as(&pod(spec, container), node, ImageUser::Uid(0)).unwrap();
+        config.linux.unwrap().resources.unwrap()
+    };
+    let limits = r#","resources":{"requests":{"cpu":"100m","memory":"2Gi"},"limits":{"cpu":"250m","memory":"4Gi","hugepages-2Mi":"4Mi"}}"#;
+    let found = resources("", limits, &node());
+    assert_eq!(
+        (found.cpu_shares, found.cpu_quota, found.cpu_period),
+        (102, 25_000, 100_000)
+    );
+    assert_eq!((found.memory_limit_in_bytes, found.oom_score_adj), (4 << 30, 750));
+    assert_eq!(found.unified, strings([("memory.oom.group", "1")]));
+    assert_eq!(
+        found.hugepage_limits,
+        [v1::HugepageLimit {
+            page_size: "2MB".into(),
+            limit: 4 << 20
+        }]
+    );
+    let bare = resources("", "", &node());
+    assert_eq!(
+        (bare.cpu_shares, bare.cpu_quota, bare.oom_score_adj),
+        (2, 0, 1000)
+    );
+
+    let with_swap = |swap, cgroup_v2| NodeFacts {
+        kernel: KernelFacts {
+            swap,
+            cgroup_v2,
+            single_process_oom_kill: true,
+            ..KernelFacts::default()
+        },
+        ..node()
+    };
+    assert_eq!(
+        resources("", limits, &with_swap(Swap::No, true)).unified,
+        strings([("memory.swap.max", "0")])
+    );
+    let limited = with_swap(Swap::Limited { capacity: 4 << 30 }, true);
+    assert_eq!(
+        resources("", limits, &limited).unified,
+        strings([("memory.swap.max", "1073741824")])
+    );
+    assert_eq!(
+        resources("", "", &limited).unified,
+        strings([("memory.swap.max", "0")])
+    );
+    let v1 = resources("", limits, &with_swap(Swap::No, false));
+    assert_eq!((v1.memory_swap_limit_in_bytes, v1.unified.len()), (4 << 30, 0));
+}
+
+#[test]
+fn who_a_container_runs_as() {
+    let plain = security("", "");
+    assert_eq!(plain.run_as_user.unwrap().value, 0);
+    assert!(!plain.no_new_privs && !plain.readonly_rootfs && plain.capabilities.is_none());
+    assert!(plain.masked_paths.contains(&"/proc/kcore".to_owned()) && plain.readonly_paths.len() == 5);
+    assert_eq!(plain.seccomp.unwrap().profile_type(), ProfileType::Unconfined);
+    assert_eq!(plain.namespace_options.unwrap().pid(), NamespaceMode::Target);
+
+    let own = security(
+        r#","shareProcessNamespace":true,"securityContext":{"runAsUser":1,"runAsGroup":2,"fsGroup":3,"supplementalGroups":[4],"seccompProfile":{"type":"RuntimeDefault"}}"#,
+        r#","securityContext":{"runAsUser":7,"readOnlyRootFilesystem":true,"allowPrivilegeEscalation":false,"procMount":"Unmasked",
+            "capabilities":{"add":["NET_BIND_SERVICE"],"drop":["ALL"]},"seccompProfile":{"type":"Localhost","localhostProfile":"p.json"},"appArmorProfile":{"type":"RuntimeDefault"}}"#,
+    );
+    assert_eq!(
+        (own.run_as_user.unwrap().value, own.run_as_group.unwrap().value),
+        (7, 2)
+    );
+    assert_eq!(own.supplemental_groups, [3, 4]);
+    assert!(own.no_new_privs && own.readonly_rootfs && own.masked_paths.is_empty());
+    let caps = own.capabilities.unwrap();
+    assert_eq!(
+        (caps.add_capabilities, caps.drop_capabilities),
+        (vec!["NET_BIND_SERVICE".into()], vec!["ALL".into()])
+    );
+    assert_eq!(
+        own.seccomp.unwrap().localhost_ref,
+        "/var/lib/kubelet/seccomp/p.json"
+    );
+    assert_eq!(own.apparmor.unwrap().profile_type(), ProfileType::RuntimeDefault);
+    assert_eq!(own.namespace_options.unwrap().pid(), NamespaceMode::Pod);
+    let of_pod = security(
+        r#","securityContext":{"runAsUser":1,"seccompProfile":{"type":"RuntimeDefault"}}"#,
+        "",
+    );
+    assert_eq!(of_pod.run_as_user.unwrap().value, 1);
+    assert_eq!(
+        of_pod.seccomp.unwrap().profile_type(),
+        ProfileType::RuntimeDefault
+    );
+}
+
+#[test]
+fn non_root_is_verified() {
+    let non_root = r#","securityContext":{"runAsNonRoot":true}"#;
+    let check = |container: &str, user: ImageUser| {
+        configure_as(&pod(non_root, container), &node(), user)
+            .map(|_| ())
+            .map_err(|e| e.to_string())
+    };
+    let place = r#"(pod: "web-0_ns(u-1)", container: c)"#;
+    assert_eq!(check("", ImageUser::Uid(1000)), Ok(()));
+    assert_eq!(
+        check(r#","securityContext":{"runAsUser":5}"#, ImageUser::Uid(0)),
+        Ok(())
+    );
+    assert_eq!(
+        check(r#","securityContext":{"runAsNonRoot":false}"#, ImageUser::Uid(0)),
+        Ok(())
+    );
+    assert_eq!(
+        check("", ImageUser::Uid(0)).unwrap_err(),
+        format!("container has runAsNonRoot and image will run as root {place}")
+    );
+    assert_eq!(
+        check(r#","securityContext":{"runAsUser":0}"#, ImageUser::Uid(5)).unwrap_err(),
+        format!("container's runAsUser breaks non-root policy {place}")
+    );
+    assert_eq!(
+        check("", ImageUser::Name("www".into())).unwrap_err(),
+        format!(
+            "container has runAsNonRoot and image has non-numeric user (www), cannot verify user is non-root {place}"
+        )
+    );
+}
+
+#[test]
+fn what_cannot_be_configured_says_why() {
+    let error = |spec: &str, container: &str| {
+        configure_as(&pod(spec, container), &node(), ImageUser::Uid(0))
+            .unwrap_err()
+            .to_string()
+    };
+    assert_eq!(
+        error(
+            "",
+            r#","securityContext":{"seccompProfile":{"type":"Localhost","localhostProfile":""}}"#
+        ),
+        "localhostProfile must be set if seccompProfile type is Localhost."
+    );
+    assert_eq!(
+        error(
+            "",
+            r#","securityContext":{"appArmorProfile":{"type":"Localhost"}}"#
+        ),
+        "missing localhost apparmor profile name"
+    );
+    assert_eq!(
+        error(r#","securityContext":{"supplementalGroupsPolicy":"X"}"#, ""),
+        "unsupported supplementalGroupsPolicy: X"
+    );
+    assert!(error(r#","hostUsers":false"#, "").contains("hostUsers: false"));
+    assert_eq!(
+        error(
+            "",
+            r#","volumeMounts":[{"name":"v","mountPath":"/v","mountPropagation":"X"}]"#
+        ),
+        "invalid MountPropagation mode: \"X\""
+    );
+}
+
+#[test]
+fn sub_path_expressions() {
+    let variable = |name: &str, value: &str| gantry_agent_core::env::Variable {
+        name: name.into(),
+        value: value.as_bytes().to_vec(),
+    };
+    let env = [variable("A", "1"), variable("E", "")];
+    assert_eq!(expand_sub_path("x/$(A)", &env), Ok("x/1".to_owned()));
+    assert_eq!(
+        expand_sub_path("$(Z)/$(E)/$(Z)", &env),
+        Err("missing value for E, Z".to_owned())
+    );
+}
+
+#[test]
+fn an_ephemeral_container_is_one_like_others() {
+    let json = r#"{"name":"debug","image":"busybox","stdin":true,"tty":true,"targetContainerName":"c","command":["sh"]}"#;
+    let container = as_container(&serde_json::from_str(json).unwrap());
+    assert_eq!(
+        (container.name.as_str(), container.image.as_deref(), container.tty),
+        ("debug", Some("busybox"), Some(true))
+    );
+}
