@@ -150,3 +150,7 @@ fn swap_share(pod: &Pod, container: &Container, capacity: i64, node: &NodeFacts)
     let share = i128::from(request) * i128::from(capacity) / i128::from(node.memory_capacity);
     i64::try_from(share).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+#[path = "resources/tests.rs"]
+mod tests;

@@ -293,3 +293,7 @@ fn annotated_profile(value: &str) -> Option<AppArmorProfile> {
             .map(|name| of("Localhost", Some(name))),
     }
 }
+
+#[cfg(test)]
+#[path = "security/tests.rs"]
+mod tests;

@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 
 use gantry_agent_core::dns::parse_resolv_conf;
-use gantry_agent_core::env::{Sources, environment};
+use gantry_agent_core::env::{Sources, Variable, environment};
 use gantry_cri::v1;
 use gantry_cri::v1::NamespaceMode;
 use gantry_cri::v1::security_profile::ProfileType;
+use k8s_openapi::api::core::v1::VolumeMount;
 
 use super::files::HostFiles;
 use super::*;
@@ -57,7 +58,11 @@ fn sandbox(pod: &Pod) -> v1::PodSandboxConfig {
 }
 
 /// With `image` as the image's user.
-fn configure_as(pod: &Pod, node: &NodeFacts, user: ImageUser) -> Result<v1::ContainerConfig, SpecError> {
+pub(super) fn configure_as(
+    pod: &Pod,
+    node: &NodeFacts,
+    user: ImageUser,
+) -> Result<v1::ContainerConfig, SpecError> {
     let container = &pod.spec.as_ref().unwrap().containers[0];
     let image = ImageRef {
         id: "sha256:abc".into(),
@@ -79,7 +84,7 @@ fn configure_as(pod: &Pod, node: &NodeFacts, user: ImageUser) -> Result<v1::Cont
         ..Sources::default()
     };
     let variables = environment(container, input.facts(), &sources)?;
-    let mount = |m: &k8s_openapi::api::core::v1::VolumeMount| ContainerMount {
+    let mount = |m: &VolumeMount| ContainerMount {
         volume: m.name.clone(),
         host_path: format!("/host/{}", m.name).into(),
         container_path: m.mount_path.clone(),
@@ -97,7 +102,7 @@ fn configure(pod: &Pod) -> v1::ContainerConfig {
     configure_as(pod, &node(), ImageUser::Uid(0)).unwrap()
 }
 
-fn security(spec: &str, container: &str) -> v1::LinuxContainerSecurityContext {
+pub(super) fn security(spec: &str, container: &str) -> v1::LinuxContainerSecurityContext {
     configure(&pod(spec, container))
         .linux
         .unwrap()
@@ -105,7 +110,7 @@ fn security(spec: &str, container: &str) -> v1::LinuxContainerSecurityContext {
         .unwrap()
 }
 
-fn strings<const N: usize>(pairs: [(&str, &str); N]) -> HashMap<String, String> {
+pub(super) fn strings<const N: usize>(pairs: [(&str, &str); N]) -> HashMap<String, String> {
     pairs.map(|(k, v)| (k.to_owned(), v.to_owned())).into()
 }
 
@@ -311,172 +316,8 @@ fn recursive_read_only() {
 }
 
 #[test]
-fn limits_and_weights() {
-    let resources = |spec: &str, container: &str, node: &NodeFacts| {
-        let config = configure_as(&pod(spec, container), node, ImageUser::Uid(0)).unwrap();
-        config.linux.unwrap().resources.unwrap()
-    };
-    let limits = r#","resources":{"requests":{"cpu":"100m","memory":"2Gi"},"limits":{"cpu":"250m","memory":"4Gi","hugepages-2Mi":"4Mi"}}"#;
-    let found = resources("", limits, &node());
-    assert_eq!(
-        (found.cpu_shares, found.cpu_quota, found.cpu_period),
-        (102, 25_000, 100_000)
-    );
-    assert_eq!((found.memory_limit_in_bytes, found.oom_score_adj), (4 << 30, 750));
-    assert_eq!(found.unified, strings([("memory.oom.group", "1")]));
-    assert_eq!(
-        found.hugepage_limits,
-        [v1::HugepageLimit {
-            page_size: "2MB".into(),
-            limit: 4 << 20
-        }]
-    );
-    let bare = resources("", "", &node());
-    assert_eq!(
-        (bare.cpu_shares, bare.cpu_quota, bare.oom_score_adj),
-        (2, 0, 1000)
-    );
-
-    let with_swap = |swap, cgroup_v2| NodeFacts {
-        kernel: KernelFacts {
-            swap,
-            cgroup_v2,
-            single_process_oom_kill: true,
-            ..KernelFacts::default()
-        },
-        ..node()
-    };
-    assert_eq!(
-        resources("", limits, &with_swap(Swap::No, true)).unified,
-        strings([("memory.swap.max", "0")])
-    );
-    let limited = with_swap(Swap::Limited { capacity: 4 << 30 }, true);
-    assert_eq!(
-        resources("", limits, &limited).unified,
-        strings([("memory.swap.max", "1073741824")])
-    );
-    assert_eq!(
-        resources("", "", &limited).unified,
-        strings([("memory.swap.max", "0")])
-    );
-    let v1 = resources("", limits, &with_swap(Swap::No, false));
-    assert_eq!((v1.memory_swap_limit_in_bytes, v1.unified.len()), (4 << 30, 0));
-}
-
-#[test]
-fn who_a_container_runs_as() {
-    let plain = security("", "");
-    assert_eq!(plain.run_as_user.unwrap().value, 0);
-    assert!(!plain.no_new_privs && !plain.readonly_rootfs && plain.capabilities.is_none());
-    assert!(plain.masked_paths.contains(&"/proc/kcore".to_owned()) && plain.readonly_paths.len() == 5);
-    assert_eq!(plain.seccomp.unwrap().profile_type(), ProfileType::Unconfined);
-    assert_eq!(plain.namespace_options.unwrap().pid(), NamespaceMode::Target);
-
-    let own = security(
-        r#","shareProcessNamespace":true,"securityContext":{"runAsUser":1,"runAsGroup":2,"fsGroup":3,"supplementalGroups":[4],"seccompProfile":{"type":"RuntimeDefault"}}"#,
-        r#","securityContext":{"runAsUser":7,"readOnlyRootFilesystem":true,"allowPrivilegeEscalation":false,"procMount":"Unmasked",
-            "capabilities":{"add":["NET_BIND_SERVICE"],"drop":["ALL"]},"seccompProfile":{"type":"Localhost","localhostProfile":"p.json"},"appArmorProfile":{"type":"RuntimeDefault"}}"#,
-    );
-    assert_eq!(
-        (own.run_as_user.unwrap().value, own.run_as_group.unwrap().value),
-        (7, 2)
-    );
-    assert_eq!(own.supplemental_groups, [3, 4]);
-    assert!(own.no_new_privs && own.readonly_rootfs && own.masked_paths.is_empty());
-    let caps = own.capabilities.unwrap();
-    assert_eq!(
-        (caps.add_capabilities, caps.drop_capabilities),
-        (vec!["NET_BIND_SERVICE".into()], vec!["ALL".into()])
-    );
-    assert_eq!(
-        own.seccomp.unwrap().localhost_ref,
-        "/var/lib/kubelet/seccomp/p.json"
-    );
-    assert_eq!(own.apparmor.unwrap().profile_type(), ProfileType::RuntimeDefault);
-    assert_eq!(own.namespace_options.unwrap().pid(), NamespaceMode::Pod);
-    let of_pod = security(
-        r#","securityContext":{"runAsUser":1,"seccompProfile":{"type":"RuntimeDefault"}}"#,
-        "",
-    );
-    assert_eq!(of_pod.run_as_user.unwrap().value, 1);
-    assert_eq!(
-        of_pod.seccomp.unwrap().profile_type(),
-        ProfileType::RuntimeDefault
-    );
-}
-
-#[test]
-fn non_root_is_verified() {
-    let non_root = r#","securityContext":{"runAsNonRoot":true}"#;
-    let check = |container: &str, user: ImageUser| {
-        configure_as(&pod(non_root, container), &node(), user)
-            .map(|_| ())
-            .map_err(|e| e.to_string())
-    };
-    let place = r#"(pod: "web-0_ns(u-1)", container: c)"#;
-    assert_eq!(check("", ImageUser::Uid(1000)), Ok(()));
-    assert_eq!(
-        check(r#","securityContext":{"runAsUser":5}"#, ImageUser::Uid(0)),
-        Ok(())
-    );
-    assert_eq!(
-        check(r#","securityContext":{"runAsNonRoot":false}"#, ImageUser::Uid(0)),
-        Ok(())
-    );
-    assert_eq!(
-        check("", ImageUser::Uid(0)).unwrap_err(),
-        format!("container has runAsNonRoot and image will run as root {place}")
-    );
-    assert_eq!(
-        check(r#","securityContext":{"runAsUser":0}"#, ImageUser::Uid(5)).unwrap_err(),
-        format!("container's runAsUser breaks non-root policy {place}")
-    );
-    assert_eq!(
-        check("", ImageUser::Name("www".into())).unwrap_err(),
-        format!(
-            "container has runAsNonRoot and image has non-numeric user (www), cannot verify user is non-root {place}"
-        )
-    );
-}
-
-#[test]
-fn what_cannot_be_configured_says_why() {
-    let error = |spec: &str, container: &str| {
-        configure_as(&pod(spec, container), &node(), ImageUser::Uid(0))
-            .unwrap_err()
-            .to_string()
-    };
-    assert_eq!(
-        error(
-            "",
-            r#","securityContext":{"seccompProfile":{"type":"Localhost","localhostProfile":""}}"#
-        ),
-        "localhostProfile must be set if seccompProfile type is Localhost."
-    );
-    assert_eq!(
-        error(
-            "",
-            r#","securityContext":{"appArmorProfile":{"type":"Localhost"}}"#
-        ),
-        "missing localhost apparmor profile name"
-    );
-    assert_eq!(
-        error(r#","securityContext":{"supplementalGroupsPolicy":"X"}"#, ""),
-        "unsupported supplementalGroupsPolicy: X"
-    );
-    assert!(error(r#","hostUsers":false"#, "").contains("hostUsers: false"));
-    assert_eq!(
-        error(
-            "",
-            r#","volumeMounts":[{"name":"v","mountPath":"/v","mountPropagation":"X"}]"#
-        ),
-        "invalid MountPropagation mode: \"X\""
-    );
-}
-
-#[test]
 fn sub_path_expressions() {
-    let variable = |name: &str, value: &str| gantry_agent_core::env::Variable {
+    let variable = |name: &str, value: &str| Variable {
         name: name.into(),
         value: value.as_bytes().to_vec(),
     };
