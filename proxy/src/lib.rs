@@ -13,6 +13,7 @@ pub mod cluster;
 pub mod cni;
 pub mod config;
 pub mod flags;
+pub mod flows;
 pub mod health;
 pub mod metrics;
 pub mod programmer;

@@ -8,10 +8,11 @@
 
 use std::time::{Duration, Instant};
 
-use gantry_nft::{CommitError, Conntrack, Family, FlowFilter, OpenError, QueryError};
-use gantry_proxy_core::{Changes, Event, Front, NodeFacts, Planner, Protocol, StaleFlows, stale_flows};
+use gantry_nft::{CommitError, Conntrack, Family, OpenError};
+use gantry_proxy_core::{Changes, Event, NodeFacts, Planner, stale_flows};
 use tracing::{debug, info, warn};
 
+use crate::flows;
 use crate::table::{FindError, Found, Layout, Table};
 
 /// What is known of the kernel's table.
@@ -220,26 +221,10 @@ impl Programmer {
 
     /// Ends UDP flows whose backend is gone. A failure is logged: the table is right, and such flows end by their time-out.
     fn delete_stale(&mut self, changes: &Changes) {
-        for stale in stale_flows(changes, self.planner.ruleset()) {
-            if let Err(error) = self.delete_flows(stale) {
-                warn!(error = with_cause(&error), front = ?stale.front, "cannot delete stale UDP flows");
-                return;
-            }
+        let stale = stale_flows(changes, self.planner.ruleset());
+        if let Err(error) = flows::delete(&mut self.conntrack, stale) {
+            warn!(error = with_cause(&error), "cannot delete stale UDP flows");
         }
-    }
-
-    fn delete_flows(&mut self, stale: StaleFlows) -> Result<(), QueryError> {
-        let (original_dst, original_port) = match stale.front {
-            Front::Address(address, _, port) => (Some(address), port),
-            Front::NodePort(_, port) => (None, port),
-        };
-        self.conntrack.delete_flows(&FlowFilter {
-            protocol: Protocol::Udp.number(),
-            original_dst,
-            original_port,
-            reply_src: Some(stale.from),
-            reply_port: stale.port,
-        })
     }
 }
 

@@ -2,13 +2,13 @@
 
 use std::net::IpAddr;
 use std::num::NonZeroU16;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock, Once};
 
 use gantry_kubeapi::slim;
 use gantry_proxy_core::{Endpoint, EndpointState, Node, Policy, Port, Protocol, Service, ServicePort, Slice};
 use ipnetwork::IpNetwork;
 use kube::Resource;
-use tracing::debug;
+use tracing::{debug, warn};
 
 /// A taint that the cluster autoscaler sets before it removes a node.
 const TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";
@@ -31,7 +31,10 @@ pub fn service(object: &slim::Service, ipv6: bool) -> Option<Service> {
         &object.cluster_ips
     };
     let cluster_ip = addresses(all.iter(), ipv6).next()?;
-    let is_vip = |i: &&slim::IngressAddress| i.ip_mode.as_deref().unwrap_or("VIP") == "VIP";
+    remark(object);
+    // TODO(#5): source ranges. Until then an address that only some may reach is not served at all.
+    let open = object.source_ranges.is_empty();
+    let is_vip = |i: &&slim::IngressAddress| open && i.ip_mode.as_deref().unwrap_or("VIP") == "VIP";
     let ingress = object.ingress.iter().filter(is_vip).filter_map(|i| i.ip.as_ref());
     let mut external: Vec<IpAddr> = addresses(object.external_ips.iter().chain(ingress), ipv6).collect();
     external.sort();
@@ -43,6 +46,22 @@ pub fn service(object: &slim::Service, ipv6: bool) -> Option<Service> {
         external: policy(object.external_traffic_policy.as_deref()),
         ports: object.ports.iter().filter_map(service_port).collect(),
     })
+}
+
+/// Names once what a service asks for and does not get.
+fn remark(object: &slim::Service) {
+    static AFFINITY: Once = Once::new();
+    static SOURCE_RANGES: Once = Once::new();
+    let service = || key(object);
+    // TODO(#5): session affinity.
+    if object.session_affinity.as_deref() == Some("ClientIP") {
+        AFFINITY.call_once(|| warn!(service = %service(), "sessionAffinity is not honoured yet"));
+    }
+    if !object.source_ranges.is_empty() {
+        SOURCE_RANGES.call_once(|| {
+            warn!(service = %service(), "load balancer addresses with loadBalancerSourceRanges are not served yet");
+        });
+    }
 }
 
 /// The valid addresses of a family in a list.
@@ -78,7 +97,6 @@ fn service_port(port: &slim::ServicePort) -> Option<ServicePort> {
 
 /// Most ports have one of a few names: these are not stored again for each.
 fn port_name(name: &str) -> Arc<str> {
-    use std::sync::LazyLock;
     static COMMON: LazyLock<Vec<Arc<str>>> = LazyLock::new(|| {
         [
             "", "http", "https", "tcp", "udp", "dns", "dns-tcp", "metrics", "grpc", "web",
@@ -200,6 +218,21 @@ mod tests {
             Some(EndpointState::Ready)
         );
         assert!(slice_of(json!({})).endpoints[0].local);
+    }
+
+    #[test]
+    fn restricted_load_balancer_addresses_are_not_served_openly() {
+        let parse = |ranges: &[&str]| {
+            let object: slim::Service = serde_json::from_value(json!({
+                "spec": {"clusterIP": "10.0.0.1", "loadBalancerSourceRanges": ranges},
+                "status": {"loadBalancer": {"ingress": [
+                    {"ip": "192.0.2.1"}, {"ip": "192.0.2.2", "ipMode": "Proxy"}, {"hostname": "lb"}]}},
+            }))
+            .unwrap();
+            service(&object, false).unwrap().external_ips
+        };
+        assert_eq!(*parse(&[]), ["192.0.2.1".parse::<IpAddr>().unwrap()]);
+        assert!(parse(&["10.0.0.0/8"]).is_empty());
     }
 
     #[test]

@@ -25,7 +25,19 @@ pub struct StaleFlows {
 /// The flows that `changes`, once applied, make stale. `after` is the ruleset with them.
 #[must_use]
 pub fn stale_flows(changes: &Changes, after: &Ruleset) -> BTreeSet<StaleFlows> {
-    changes.ops.iter().flat_map(|op| stale_by(op, after)).collect()
+    // A front that only changes its verdict was there before: nothing went past it.
+    let there_before: BTreeSet<Front> = changes
+        .ops
+        .iter()
+        .filter_map(|op| match op {
+            Op::Delete(Element::Front(front, _)) => Some(*front),
+            Op::Delete(_) | Op::Add(_) => None,
+        })
+        .collect();
+    let stale = changes.ops.iter().flat_map(|op| stale_by(op, after));
+    stale
+        .filter(|stale| stale.port.is_some() || !there_before.contains(&stale.front))
+        .collect()
 }
 
 fn stale_by(op: &Op, after: &Ruleset) -> Vec<StaleFlows> {
@@ -62,5 +74,68 @@ fn stale_by(op: &Op, after: &Ruleset) -> Vec<StaleFlows> {
                 .collect()
         }
         Op::Delete(_) | Op::Add(_) => vec![],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Backend, Chain, Target, Verdict};
+
+    fn balance(count: u32) -> Verdict {
+        Verdict::Balance(Chain {
+            target: Target::Address,
+            scope: Scope::Cluster,
+            count,
+        })
+    }
+
+    #[test]
+    fn only_flows_of_gone_backends_and_of_new_fronts_are_stale() {
+        let address = IpAddr::from([10, 96, 0, 10]);
+        let backend = |last: u8| Backend {
+            address: [10, 244, 0, last].into(),
+            port: 53,
+        };
+        let of = |protocol| {
+            let front = Front::Address(address, protocol, 53);
+            let ops = vec![
+                Op::Delete(Element::Front(front, balance(2))),
+                Op::Delete(Element::Slot(front, 1, backend(2))),
+                Op::Add(Element::Front(front, balance(1))),
+            ];
+            stale_flows(
+                &Changes {
+                    ops,
+                    ..Changes::default()
+                },
+                &Ruleset::default(),
+            )
+        };
+        let front = Front::Address(address, Protocol::Udp, 53);
+        let gone = StaleFlows {
+            front,
+            from: backend(2).address,
+            port: Some(53),
+        };
+        assert_eq!(of(Protocol::Udp), [gone].into());
+        assert_eq!(of(Protocol::Tcp), [].into(), "TCP ends by itself");
+        let ops = vec![Op::Add(Element::Front(front, balance(1)))];
+        let new = stale_flows(
+            &Changes {
+                ops,
+                ..Changes::default()
+            },
+            &Ruleset::default(),
+        );
+        assert_eq!(
+            new,
+            [StaleFlows {
+                front,
+                from: address,
+                port: None
+            }]
+            .into()
+        );
     }
 }
