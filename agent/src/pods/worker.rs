@@ -217,16 +217,9 @@ impl<H: Hands> Worker<H> {
         if turn.is_some() {
             self.turn = turn;
         }
-        if let Err(error) = &result {
-            tracing::debug!(
-                ?step,
-                reason = error.reason,
-                message = error.message,
-                "step failed"
-            );
-            if matches!(step, StepKey::SetUp | StepKey::Start(_)) {
-                self.inputs = Some(self.hands.inputs_changed(self.uid()));
-            }
+        tracing::debug!(?step, ok = result.is_ok(), "step ended");
+        if result.is_err() && matches!(step, StepKey::SetUp | StepKey::Start(_)) {
+            self.inputs = Some(self.hands.inputs_changed(self.uid()));
         }
         self.machine.on_event(Event::StepDone { step, result }, now());
     }
@@ -281,6 +274,7 @@ impl<H: Hands> Worker<H> {
                 step,
             };
             let key = job.step.key();
+            tracing::debug!(step = ?key, "step begins");
             self.steps.begin(key, self.hands.run(job));
         }
     }

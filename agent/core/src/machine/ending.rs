@@ -108,11 +108,14 @@ impl PodMachine {
         }
     }
 
-    /// Nothing of the pod runs and nothing is about to.
+    /// Nothing of the pod runs, nothing is about to, and its network is gone: a sandbox shows as stopped before that,
+    /// so the step has to end as well.
     fn stopped(&self) -> bool {
         let held = self.view.pod();
-        let making = self.in_flight.keys().any(StepKey::makes);
-        !making && !held.containers.iter().any(|c| alive(&c.state)) && !held.sandboxes.iter().any(|s| s.ready)
+        let busy = |key: &StepKey| key.makes() || matches!(key, StepKey::StopSandbox(_));
+        !self.in_flight.keys().any(busy)
+            && !held.containers.iter().any(|c| alive(&c.state))
+            && !held.sandboxes.iter().any(|s| s.ready)
     }
 
     pub(super) fn plan_terminating(&mut self, ending: &Ending, now: Now) -> Vec<Step> {

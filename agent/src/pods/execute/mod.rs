@@ -115,12 +115,15 @@ impl PodHands {
             Step::RemoveContainer { id } => done("FailedRemove", tools.runtime.remove_container(&id).await),
             Step::StopSandbox { id } => done(
                 "FailedKillPod",
-                tools.turns.stop(tools.runtime.stop_sandbox(&id)).await,
+                tools.turns.stop_sandbox(tools.runtime.stop_sandbox(&id)).await,
             ),
             Step::Unmount => done("FailedUnmount", tools.volumes.tear_down(&uid).await),
             Step::RemoveCgroup => done("FailedRemove", tools.cgroups.remove_pod(&uid).await),
             Step::Delete { status } => tools.delete(&pod, *status).await,
-            Step::RemoveSandbox { id } => done("FailedRemove", tools.runtime.remove_sandbox(&id).await),
+            Step::RemoveSandbox { id } => done(
+                "FailedRemove",
+                tools.turns.remove(tools.runtime.remove_sandbox(&id)).await,
+            ),
             Step::CleanUp => tools.clean_up(&pod).await,
             Step::Observe => {
                 let observed = tools.runtime.refresh(&uid).await;

@@ -65,7 +65,8 @@ impl Tools {
 
     pub(super) async fn stop_container(&self, uid: &str, id: &str, grace_secs: i64) -> StepResult {
         let grace = Duration::from_secs(u64::try_from(grace_secs).unwrap_or(0));
-        done("FailedKillPod", self.runtime.stop_container(uid, id, grace).await)
+        let stop = self.runtime.stop_container(uid, id, grace);
+        done("FailedKillPod", self.turns.stop_container(stop).await)
     }
 
     /// The final status first, so that whoever watches the pod sees how it ended.
