@@ -192,8 +192,10 @@ impl PodMachine {
             name: name.clone(),
             ..Container::default()
         });
+        let grace = observed.containers.iter().filter_map(|c| c.grace_secs).max();
         let spec = PodSpec {
             containers: containers.collect(),
+            termination_grace_period_seconds: grace,
             ..PodSpec::default()
         };
         let pod = Pod {

@@ -63,6 +63,8 @@ pub struct Container {
     pub termination_message_path: String,
     /// Annotation `io.kubernetes.container.terminationMessagePolicy`.
     pub termination_message_policy: String,
+    /// The pod's grace period when it was made: annotation `io.kubernetes.pod.terminationGracePeriod`.
+    pub grace_secs: Option<i64>,
 }
 
 /// What a container instance does.

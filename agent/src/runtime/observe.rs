@@ -99,6 +99,7 @@ pub(super) fn container(status: &v1::ContainerStatus, sandbox_id: &str, message:
         state: state(status, message),
         termination_message_path: annotation(keys::MESSAGE_PATH),
         termination_message_policy: annotation(keys::MESSAGE_POLICY),
+        grace_secs: annotation(keys::POD_TERMINATION_GRACE).parse().ok(),
     }
 }
 

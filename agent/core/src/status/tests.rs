@@ -45,6 +45,7 @@ fn world(spec: Value, states: &[&str]) -> (Pod, ObservedPod) {
             state,
             termination_message_path: String::new(),
             termination_message_policy: String::new(),
+            grace_secs: None,
         })
     };
     let containers = states.iter().filter_map(container).collect();

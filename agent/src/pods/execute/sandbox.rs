@@ -17,10 +17,24 @@ use crate::{
         spec::{PodSandboxConfig, SandboxInput, SpecError, sandbox_config},
         steps::StepResult,
     },
+    runtime::RuntimeError,
 };
 
 /// The reason of a sandbox that cannot be made.
 const REASON: &str = "FailedCreatePodSandBox";
+
+/// A runtime that is away comes back; whatever else it says takes longer to heal.
+fn not_made(error: &RuntimeError) -> StepError {
+    let retry = if error.is_unreachable() {
+        Retry::Soon
+    } else {
+        Retry::Backoff
+    };
+    StepError {
+        retry,
+        ..refused(REASON, error.message())
+    }
+}
 
 impl Tools {
     pub(super) async fn run_sandbox(&self, pod: &Pod, attempt: u32) -> StepResult {
@@ -30,7 +44,7 @@ impl Tools {
             .sandbox_config(pod, attempt, true)
             .map_err(|e| failed(REASON, &e))?;
         let made = self.runtime.run_sandbox(config, &handler).await;
-        let id = made.map_err(|e| refused(REASON, e.message()))?;
+        let id = made.map_err(|e| not_made(&e))?;
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();
         let sandbox = self.observed(uid).sandboxes.iter().find(|s| s.id == id).cloned();
         let sandbox = sandbox.ok_or_else(|| refused(REASON, format!("sandbox {id} is gone already")))?;

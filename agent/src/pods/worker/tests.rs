@@ -130,6 +130,7 @@ fn running(name: &str) -> Container {
         },
         termination_message_path: String::new(),
         termination_message_policy: String::new(),
+        grace_secs: None,
     }
 }
 

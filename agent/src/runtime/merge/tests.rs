@@ -49,6 +49,7 @@ fn container(id: &str, attempt: u32, state: ContainerState) -> Container {
         state,
         termination_message_path: String::new(),
         termination_message_policy: String::new(),
+        grace_secs: None,
     }
 }
 

@@ -187,6 +187,7 @@ impl Runtime {
             state: ContainerState::Running { started_at: now.wall },
             termination_message_path: String::new(),
             termination_message_policy: String::new(),
+            grace_secs: None,
         };
         self.pod.containers.insert(0, container.clone());
         container

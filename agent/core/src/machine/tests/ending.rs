@@ -235,13 +235,16 @@ fn a_phase_set_to_failed_by_others_stops_the_pod_for_good() {
 
 #[test]
 fn a_pod_that_only_the_runtime_knows_is_stopped_and_removed() {
-    let d = running(&simple("Always"));
+    let mut d = running(&simple("Always"));
+    d.runtime.pod.containers[0].grace_secs = Some(7);
     let observed = Arc::new(ObservedPod {
         uid: "u".into(),
         ..d.runtime.pod.clone()
     });
     let mut orphan = Driver::with(simple("Always"), d.runtime);
     orphan.machine = PodMachine::orphan(observed, Arc::new(NodeFacts::default()), orphan.now);
+    orphan.plan();
+    orphan.find(|s| matches!(s, Step::StopContainer { grace_secs: 7, .. }));
     orphan.settle();
     assert!(orphan.machine.gone());
     assert!(!orphan.begun.iter().any(|s| matches!(s, Step::Delete { .. })));
