@@ -19,6 +19,7 @@ mod event;
 mod events;
 mod kills;
 mod retry;
+mod stage;
 mod step;
 mod sync;
 mod verdicts;
@@ -42,7 +43,12 @@ pub use self::{
     step::{Image, ImageUser, Notice, Outcome, Plan, Retry, Start, Step, StepError, StepKey},
     verdicts::Verdicts,
 };
-use self::{kills::Kill, retry::Retries, view::View};
+use self::{
+    kills::Kill,
+    retry::Retries,
+    stage::{Ending, Stage, Turn},
+    view::View,
+};
 use crate::{
     backoff::Crashes,
     observed::{ContainerState, ObservedPod},
@@ -60,58 +66,6 @@ pub struct NodeFacts {
     pub host_ips: Vec<IpAddr>,
     /// The longest crash back-off (`crashLoopBackOff.maxContainerRestartPeriod`).
     pub max_restart_period: Option<Duration>,
-}
-
-/// Where a pod is on its way.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Stage {
-    /// Brought to what its spec says and kept there. Left when it has to go or is done.
-    Syncing {
-        /// Directories, cgroup and volumes are there.
-        set_up: bool,
-    },
-    /// Its containers, then its sandboxes are being stopped. Left when none is left.
-    Terminating(Ending),
-    /// Nothing of it runs: its phase is final; volumes and cgroup go, then, when it was deleted, the API object.
-    /// Left when the API object is gone.
-    Terminated {
-        ending: Ending,
-        /// The cgroup is removed.
-        freed: bool,
-        /// The API server has accepted the DELETE (finalizers may keep the object).
-        deleted: bool,
-    },
-    /// Dead sandboxes, containers, directories and logs are being removed. Left when nothing is left.
-    Removing {
-        /// Directories and logs are removed.
-        cleaned: bool,
-    },
-    /// Nothing is left; the machine can be dropped.
-    Gone,
-}
-
-/// Why and until when a pod ends.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Ending {
-    /// When what still runs is killed.
-    deadline: Instant,
-    /// What the status says besides what the containers say.
-    failure: Option<Failure>,
-    /// It was never started here.
-    rejected: bool,
-    /// Its volumes are unmounted.
-    unmounted: bool,
-}
-
-/// The node starts few pods at a time; this is what the pod knows of its turn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Turn {
-    /// Has none and may be waiting for one.
-    Idle,
-    /// It is this pod's turn.
-    Held { since: Instant },
-    /// Held for too long and given back; the steps in flight go on.
-    Spent,
 }
 
 /// See the module's documentation.

@@ -1,7 +1,5 @@
 //! From one stage to the next, and the steps of the stages in which a pod ends.
 
-use std::time::Instant;
-
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Ending, Failure, Now, PodMachine, Stage, Step, StepKey, view::alive};
@@ -174,25 +172,5 @@ impl PodMachine {
             steps.push(Step::CleanUp);
         }
         steps
-    }
-}
-
-impl Ending {
-    pub(super) fn by(deadline: Instant, failure: Option<Failure>) -> Self {
-        Self {
-            deadline,
-            failure,
-            rejected: false,
-            unmounted: false,
-        }
-    }
-
-    pub(super) fn at_once(failure: Option<Failure>, now: Now) -> Self {
-        Self::by(now.instant, failure)
-    }
-
-    pub(super) fn rejected(mut self) -> Self {
-        self.rejected = true;
-        self
     }
 }
