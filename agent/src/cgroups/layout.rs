@@ -27,7 +27,7 @@ pub(crate) enum Layout {
     },
     /// A tree for each controller.
     V1 {
-        /// By controller; `name=systemd` too.
+        /// By controller; `name=systemd` and a version 2 tree beside (`unified`) too: the runtime makes cgroups there.
         mounts: BTreeMap<String, PathBuf>,
     },
 }
@@ -74,6 +74,7 @@ impl Layout {
         }
         // A hybrid host has controllers in version 1 trees.
         if mounts.contains_key("cpu") || mounts.contains_key("memory") {
+            mounts.extend(unified.map(|mount| ("unified".to_owned(), mount)));
             return Some(Self::V1 { mounts });
         }
         unified.map(|mount| Self::V2 { mount })

@@ -62,7 +62,7 @@ fn mountinfo_of_both_versions() {
     assert_eq!(mounts["cpuacct"], mounts["cpu"]);
     assert_eq!(
         mounts.keys().map(String::as_str).collect::<Vec<_>>(),
-        ["cpu", "cpuacct", "memory", "name=systemd"]
+        ["cpu", "cpuacct", "memory", "name=systemd", "unified"]
     );
     assert_eq!(Layout::parse("1 1 0:1 / / rw - ext4 /dev/sda rw\n"), None);
 }

@@ -197,4 +197,4 @@ pub(crate) fn as_container(ephemeral: &EphemeralContainer) -> Container {
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;

@@ -13,7 +13,7 @@ use super::files::HostFiles;
 use super::*;
 use crate::volumes::ContainerMount;
 
-pub(super) fn node() -> NodeFacts {
+pub(crate) fn node() -> NodeFacts {
     NodeFacts {
         root_dir: "/var/lib/kubelet".into(),
         pod_logs_dir: "/var/log/pods".into(),
@@ -37,7 +37,7 @@ pub(super) fn node() -> NodeFacts {
 }
 
 /// A pod of one container; `spec` and `container` are JSON members, each with a comma before it.
-pub(super) fn pod(spec: &str, container: &str) -> Pod {
+pub(crate) fn pod(spec: &str, container: &str) -> Pod {
     let json = format!(
         r#"{{"metadata":{{"name":"web-0","namespace":"ns","uid":"u-1","labels":{{"app":"web"}},"annotations":{{"a":"b"}},"deletionGracePeriodSeconds":5}},
             "spec":{{"enableServiceLinks":true,"dnsPolicy":"ClusterFirst","terminationGracePeriodSeconds":30,
@@ -46,7 +46,7 @@ pub(super) fn pod(spec: &str, container: &str) -> Pod {
     serde_json::from_str(&json).unwrap()
 }
 
-fn sandbox(pod: &Pod) -> v1::PodSandboxConfig {
+fn sandbox(pod: &Pod) -> PodSandboxConfig {
     let node = node();
     let input = SandboxInput {
         pod,
@@ -58,11 +58,11 @@ fn sandbox(pod: &Pod) -> v1::PodSandboxConfig {
 }
 
 /// With `image` as the image's user.
-pub(super) fn configure_as(
+pub(crate) fn configure_as(
     pod: &Pod,
     node: &NodeFacts,
     user: ImageUser,
-) -> Result<v1::ContainerConfig, SpecError> {
+) -> Result<ContainerConfig, SpecError> {
     let container = &pod.spec.as_ref().unwrap().containers[0];
     let image = ImageRef {
         id: "sha256:abc".into(),
@@ -98,11 +98,11 @@ pub(super) fn configure_as(
     container_config(&input, &variables, &mounts, &files)
 }
 
-fn configure(pod: &Pod) -> v1::ContainerConfig {
+fn configure(pod: &Pod) -> ContainerConfig {
     configure_as(pod, &node(), ImageUser::Uid(0)).unwrap()
 }
 
-pub(super) fn security(spec: &str, container: &str) -> v1::LinuxContainerSecurityContext {
+pub(crate) fn security(spec: &str, container: &str) -> v1::LinuxContainerSecurityContext {
     configure(&pod(spec, container))
         .linux
         .unwrap()
@@ -110,7 +110,7 @@ pub(super) fn security(spec: &str, container: &str) -> v1::LinuxContainerSecurit
         .unwrap()
 }
 
-pub(super) fn strings<const N: usize>(pairs: [(&str, &str); N]) -> HashMap<String, String> {
+pub(crate) fn strings<const N: usize>(pairs: [(&str, &str); N]) -> HashMap<String, String> {
     pairs.map(|(k, v)| (k.to_owned(), v.to_owned())).into()
 }
 
@@ -192,16 +192,14 @@ fn a_sandbox_on_the_nodes_network_with_a_context() {
     );
 }
 
-#[test]
-fn a_container() {
-    let pod = pod(
-        "",
-        r#","command":["sh","$(NAME)"],"args":["$(NAME) $$(NAME) $(NONE)"],"env":[{"name":"NAME","value":"v"}],"workingDir":"/w","tty":true,
+const CONTAINER: &str = r#","command":["sh","$(NAME)"],"args":["$(NAME) $$(NAME) $(NONE)"],"env":[{"name":"NAME","value":"v"}],"workingDir":"/w","tty":true,
            "terminationMessagePath":"/dev/termination-log","terminationMessagePolicy":"File","ports":[{"containerPort":80}],
            "lifecycle":{"preStop":{"exec":{"command":["true"]}}},
-           "volumeMounts":[{"name":"rw","mountPath":"data","mountPropagation":"HostToContainer"},{"name":"ro","mountPath":"/ro"}]"#,
-    );
-    let config = configure(&pod);
+           "volumeMounts":[{"name":"rw","mountPath":"data","mountPropagation":"HostToContainer"},{"name":"ro","mountPath":"/ro"}]"#;
+
+#[test]
+fn a_container() {
+    let config = configure(&pod("", CONTAINER));
     let metadata = config.metadata.unwrap();
     assert_eq!(
         (metadata.name.as_str(), metadata.attempt, config.log_path.as_str()),
@@ -226,6 +224,11 @@ fn a_container() {
         .map(|e| (e.key.as_str(), e.value.as_slice()))
         .collect();
     assert_eq!(envs, [("NAME", b"v".as_slice())]);
+}
+
+#[test]
+fn a_container_carries_what_a_restarted_agent_must_know() {
+    let config = configure(&pod("", CONTAINER));
     assert_eq!(config.labels["io.kubernetes.container.name"], "c");
     assert_eq!(
         config.annotations,
@@ -249,6 +252,11 @@ fn a_container() {
             ("io.kubernetes.pod.terminationGracePeriod", "30"),
         ])
     );
+}
+
+#[test]
+fn a_containers_mounts() {
+    let config = configure(&pod("", CONTAINER));
     let mounts: Vec<_> = config
         .mounts
         .iter()
