@@ -177,19 +177,28 @@ fn matches(key: &str, repository: &str) -> bool {
             .all(|(glob, label)| glob_matches(glob, label))
 }
 
-/// `*` for any number of characters, `?` for one.
+/// `*` for any number of characters, `?` for one. Only the last star is ever tried again, so that no pattern (they
+/// come from users' secrets) costs more than the product of the lengths.
 fn glob_matches(glob: &str, text: &str) -> bool {
-    let Some(first) = glob.chars().next() else {
-        return text.is_empty();
-    };
-    let rest = &glob[first.len_utf8()..];
-    let tails = || text.char_indices().map(|(at, _)| &text[at..]).chain([""]);
-    let after_one = || text.chars().next().map(|c| &text[c.len_utf8()..]);
-    match first {
-        '*' => tails().any(|tail| glob_matches(rest, tail)),
-        '?' => after_one().is_some_and(|tail| glob_matches(rest, tail)),
-        c => text.starts_with(c) && after_one().is_some_and(|tail| glob_matches(rest, tail)),
+    let (glob, text) = (glob.as_bytes(), text.as_bytes());
+    let (mut g, mut t) = (0, 0);
+    let mut star: Option<(usize, usize)> = None;
+    while t < text.len() {
+        match glob.get(g) {
+            Some(b'*') => {
+                star = Some((g, t));
+                g += 1;
+            }
+            Some(b'?') => (g, t) = (g + 1, t + 1),
+            Some(byte) if *byte == text[t] => (g, t) = (g + 1, t + 1),
+            Some(_) | None => {
+                let Some((at, taken)) = star else { return false };
+                star = Some((at, taken + 1));
+                (g, t) = (at + 1, taken + 1);
+            }
+        }
     }
+    glob[g..].iter().all(|byte| *byte == b'*')
 }
 
 #[cfg(test)]
@@ -258,6 +267,16 @@ mod tests {
         ] {
             assert_eq!(matches(key, repository), wanted, "{key} {repository}");
         }
+    }
+
+    #[test]
+    fn a_hostile_pattern_is_no_trouble() {
+        assert!(!glob_matches(
+            &"*a".repeat(500),
+            &format!("{}b", "a".repeat(5000))
+        ));
+        assert!(glob_matches("*a*?c*", "xaabbc"));
+        assert!(!glob_matches("a?", "a"));
     }
 
     #[test]

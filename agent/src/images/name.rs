@@ -173,7 +173,19 @@ fn is_digest(digest: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_name_or_not(name in "[a-zA-Z0-9._:/@-]{0,40}|.{0,20}") {
+            let _ = repository(&name);
+            if let Ok(tagged) = with_default_tag(&name) {
+                prop_assert_eq!(with_default_tag(&tagged), Ok(tagged.clone()));
+            }
+        }
+    }
 
     #[test]
     fn names_get_a_tag() {

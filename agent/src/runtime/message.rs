@@ -87,7 +87,17 @@ fn last_lines(log: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_log_has_a_short_tail(log in proptest::collection::vec(any::<u8>(), 0..4000)) {
+            // A byte that is no text becomes three.
+            prop_assert!(last_lines(&log).len() <= 3 * LOG_BYTES);
+        }
+    }
 
     fn status(dir: &Path, policy: &str, exit_code: i32) -> v1::ContainerStatus {
         let annotations = [

@@ -94,6 +94,11 @@ fn all_mounts(
     files: &HostFiles,
 ) -> Result<Vec<v1::Mount>, SpecError> {
     let specs = input.container.volume_mounts.as_deref().unwrap_or_default();
+    if let Some(device) = input.container.volume_devices.iter().flatten().next() {
+        // Not silently without its disk.
+        let why = format!("block volume {:?} is not supported by this agent", device.name);
+        return Err(SpecError::Mount(why));
+    }
     if specs.len() != mounts.len() {
         let name = &input.container.name;
         return Err(SpecError::Mount(format!(
