@@ -15,7 +15,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use super::{Machine, open_namespace, process_in, run_dir};
 
 /// A connection attempt or an answer takes no longer.
-const ANSWER: Duration = Duration::from_secs(3);
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// A network namespace.
 #[derive(Debug)]

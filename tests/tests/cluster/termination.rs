@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use gantry_tests::cluster::{Machine, Test, pods, poll, secs};
+use gantry_tests::cluster::{Machine, Test, pods, secs, wait::poll, wait::poll_ok};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use kube::ResourceExt;
 
@@ -134,10 +134,9 @@ containers:
         assert!(!traces(&test, &pod).is_empty(), "the search finds a running pod");
         test.delete::<Pod>(name, grace);
         test.wait_gone::<Pod>(name, secs(40));
-        let mut left = String::new();
-        poll(secs(60), &format!("nothing is left of pod {name}"), || {
-            left = traces(&test, &pod);
-            left.is_empty().then_some(())
+        poll_ok(secs(60), &format!("nothing is left of pod {name}"), || {
+            let left = traces(&test, &pod);
+            if left.is_empty() { Ok(()) } else { Err(left) }
         });
     }
 }

@@ -102,7 +102,7 @@ impl<'a> Bystanders<'a> {
             .run(|| TcpListener::bind((pods::ip(&pod), 9000)));
         std::thread::spawn(|| echo(&listener.expect("a listener in the new pod")));
         let service = service_for(self.test, &fresh);
-        poll_ok(secs(60), "a new Service answers", || {
+        poll_ok(secs(120), "a new Service answers", || {
             let answer = self
                 .client
                 .connect(service)
