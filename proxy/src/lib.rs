@@ -15,6 +15,7 @@ pub mod config;
 pub mod flags;
 pub mod flows;
 pub mod health;
+pub mod memory;
 pub mod metrics;
 pub mod programmer;
 pub mod reduce;

@@ -21,6 +21,7 @@ use tracing::{debug, info, warn};
 use crate::cluster::Cluster;
 use crate::config::{NodePortRule, Settings};
 use crate::health::Health;
+
 use crate::metrics::Metrics;
 use crate::programmer::{Programmer, with_cause};
 use crate::routes::Routes;
@@ -191,6 +192,9 @@ impl Proxy {
                     self.metrics.programmed(time);
                 }
                 self.health.updated();
+                if done.full {
+                    crate::memory::trim();
+                }
                 true
             }
             Err(error) => {
