@@ -160,7 +160,7 @@ impl Programmer {
         let found = self.table.find()?;
         let (how, changes, chains) = match found {
             Found::Ours { elements, chains } => {
-                let changes = self.planner.adopt(&elements, chains);
+                let changes = self.planner.adopt(elements, chains);
                 ("took over the table that was there", Some(changes), None)
             }
             Found::Nothing => ("made the table", None, Some((self.planner.rebuild(), false))),

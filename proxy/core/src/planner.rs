@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::chain::{Chain, Scope};
 use crate::compile::{Slots, compile};
-use crate::diff::{Changes, diff};
+use crate::diff::{Changes, Op, diff};
 use crate::facts::NodeFacts;
 use crate::model::Key;
 use crate::ruleset::{Backend, Element, Front, Owned, Program, Ruleset};
@@ -105,15 +105,23 @@ impl Planner {
     }
 
     /// Takes over a table that an earlier process left: backends keep their slots, and only differences are answered.
-    pub fn adopt(&mut self, found: &BTreeSet<Element>, chains: BTreeSet<Chain>) -> Changes {
-        self.adopted = found_slots(found);
+    pub fn adopt(&mut self, found: BTreeSet<Element>, chains: BTreeSet<Chain>) -> Changes {
+        self.adopted = found_slots(&found);
         self.update_all();
         self.adopted = BTreeMap::new();
         self.chains = chains;
-        let wanted: BTreeSet<Element> = self.ruleset.elements().collect();
+        // As `diff`, but without a second set of all elements: there may be hundreds of thousands.
+        let mut gone = found;
+        let come: Vec<Op> = self
+            .ruleset
+            .elements()
+            .filter(|element| !gone.remove(element))
+            .map(Op::Add)
+            .collect();
+        let gone = gone.into_iter().rev().map(Op::Delete);
         Changes {
             chains: self.missing_chains(),
-            ops: diff(found, &wanted),
+            ops: gone.chain(come).collect(),
         }
     }
 

@@ -173,7 +173,7 @@ proptest! {
                 Step::Restart => {
                     let found: BTreeSet<Element> = kernel.elements();
                     planner = world.planner();
-                    let changes = planner.adopt(&found, kernel.chains());
+                    let changes = planner.adopt(found, kernel.chains());
                     kernel.apply(&changes);
                     kernel.check(&planner);
                     world.check(&kernel)?;
@@ -186,7 +186,7 @@ proptest! {
         prop_assert!(planner.plan().is_empty());
         // After a restart with nothing changed, nothing is written.
         let mut again = world.planner();
-        let changes = again.adopt(&kernel.elements(), kernel.chains());
+        let changes = again.adopt(kernel.elements(), kernel.chains());
         prop_assert!(changes.is_empty(), "{:?}", changes);
     }
 }

@@ -89,10 +89,10 @@ impl Table {
         let mut elements = BTreeSet::new();
         for set in self.nft.sets(family, TABLE)? {
             let listing = self.nft.elements(family, TABLE, &set)?;
-            let Some(decoded) = encode::decode(family, &set, listing.iter()) else {
+            let Some(mut decoded) = encode::decode(family, &set, listing.iter()) else {
                 return Ok(Found::Foreign);
             };
-            elements.extend(decoded);
+            elements.append(&mut decoded);
         }
         Ok(Found::Ours { elements, chains })
     }
@@ -110,7 +110,7 @@ impl Table {
         while elements.peek().is_some() {
             let chunk: Vec<Element> = elements.by_ref().take(CHUNK).collect();
             let mut tx = self.transaction();
-            encode::add(&mut tx, self.layout.family, &chunk);
+            encode::add(&mut tx, &chunk);
             self.nft.commit(tx)?;
         }
         let mut tx = self.transaction();
@@ -130,7 +130,7 @@ impl Table {
         self.layout.add_skeleton(&mut tx);
         self.add_chains(&mut tx, chains);
         let elements: Vec<Element> = ruleset.elements().collect();
-        encode::add(&mut tx, self.layout.family, &elements);
+        encode::add(&mut tx, &elements);
         self.layout.add_hooks(&mut tx);
         self.nft.commit(tx)
     }
@@ -151,8 +151,8 @@ impl Table {
         for run in changes.ops.chunk_by(same) {
             let elements: Vec<Element> = run.iter().map(Op::element).collect();
             match run.first() {
-                Some(Op::Delete(_)) => encode::delete(&mut tx, self.layout.family, &elements),
-                Some(Op::Add(_)) => encode::add(&mut tx, self.layout.family, &elements),
+                Some(Op::Delete(_)) => encode::delete(&mut tx, &elements),
+                Some(Op::Add(_)) => encode::add(&mut tx, &elements),
                 None => {}
             }
         }

@@ -10,14 +10,14 @@ use super::NO_ENDPOINTS;
 use crate::table::layout::names;
 
 /// The elements of a listed set; `None` if something in it is not ours.
-pub(in crate::table) fn decode<'a>(
+pub(in crate::table) fn decode<'a, C: FromIterator<Element>>(
     family: Family,
     set: &str,
     elements: impl Iterator<Item = Raw<'a>>,
-) -> Option<Vec<Element>> {
+) -> Option<C> {
     match set {
-        names::POD_CIDRS => return ranges(family, elements, Element::PodRange),
-        names::SERVICE_CIDRS => return ranges(family, elements, Element::ServiceRange),
+        names::POD_CIDRS => return ranges(family, elements, Element::PodRange).map(C::from_iter),
+        names::SERVICE_CIDRS => return ranges(family, elements, Element::ServiceRange).map(C::from_iter),
         _ => {}
     }
     elements.map(|raw| one(family, set, raw)).collect()
