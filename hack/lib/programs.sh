@@ -19,3 +19,18 @@ build_programs() {
     [[ $PROXY != gantry ]] || PROXY_PROGRAM=$bin/gantry-proxy
     CNI_PROGRAM=$bin/gantry-cni
 }
+
+# claim_target: what cargo builds is below $CACHE/target for every checkout, so that a fresh one finds the compiled
+# dependencies. Cargo tells our own crates of two checkouts apart by file times only, which says nothing here: they are
+# removed when another checkout built last.
+claim_target() {
+    export CARGO_TARGET_DIR=$CACHE/target
+    [[ $(cat "$CARGO_TARGET_DIR/checkout" 2>/dev/null) == "$REPO" ]] && return 0
+    local packages host manifest=$REPO/Cargo.toml
+    mapfile -t packages < <(cargo metadata --manifest-path "$manifest" --no-deps --locked --format-version 1 | jq -r '.packages[].name')
+    host=$(rustc -vV | sed -n 's/^host: //p')
+    cargo clean --manifest-path "$manifest" --locked "${packages[@]/#/--package=}"
+    cargo clean --manifest-path "$manifest" --locked --release --target "$host" "${packages[@]/#/--package=}"
+    mkdir -p "$CARGO_TARGET_DIR"
+    echo "$REPO" >"$CARGO_TARGET_DIR/checkout"
+}
