@@ -32,8 +32,9 @@ node_cni() {
 
 # As gantry-proxy writes it.
 gantry_conflist() {
-    jq -n --arg range "$1" --arg pods "$POD_CIDR" '{cniVersion: "1.1.0", name: "gantry", plugins: [
-        {type: "gantry-cni", bridge: "gantry0", subnet: $range, clusterCIDRs: [$pods]}]}'
+    jq -n --arg range "$1" --arg pods "$POD_CIDR" '{cniVersion: "1.0.0", name: "gantry", plugins: [
+        {type: "gantry-cni", bridge: "cni0", isGateway: true, hairpinMode: true, ipMasq: true, clusterCIDRs: [$pods],
+         ipam: {type: "host-local", ranges: [[{subnet: $range}]], routes: [{dst: "0.0.0.0/0"}]}}]}'
 }
 
 reference_conflist() {
