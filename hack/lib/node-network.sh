@@ -67,6 +67,7 @@ node_proxy() {
     else
         machine_run "$name" systemctl start "$program"
     fi
+    wait_until 60 "the proxy of $name programs services" machine_run "$name" curl -sf -o /dev/null http://127.0.0.1:10256/healthz
 }
 
 proxy_remove() {

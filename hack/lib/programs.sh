@@ -12,9 +12,11 @@ build_programs() {
         PROXY_PROGRAM=$CACHED/kube-proxy
     fi
     [[ $AGENT$PROXY$CNI_PLUGIN == *gantry* ]] || return 0
-    local bin
-    bin=$("$REPO/hack/build" --print-dir)
-    step "build gantry-agent, gantry-proxy, gantry-cni" "$REPO/hack/build"
+    local bin=${GANTRY_BIN-}
+    if [[ -z $bin ]]; then
+        bin=$("$REPO/hack/build" --print-dir)
+        step "build gantry-agent, gantry-proxy, gantry-cni" "$REPO/hack/build"
+    fi
     [[ $AGENT != gantry ]] || AGENT_PROGRAM=$bin/gantry-agent
     [[ $PROXY != gantry ]] || PROXY_PROGRAM=$bin/gantry-proxy
     CNI_PROGRAM=$bin/gantry-cni
