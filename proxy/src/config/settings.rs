@@ -82,7 +82,6 @@ impl Settings {
             .map(|n| n.trim().to_lowercase())
             .find(|n| !n.is_empty());
         Ok(Self {
-            kubeconfig: kubeconfig(&file)?,
             node_name: node_name.unwrap_or_default(),
             mode: mode(&file)?,
             bind_address: bind_address(&file)?,
@@ -102,6 +101,7 @@ impl Settings {
                 file.nftables.sync_period.0
             },
             oom_score_adj: oom_score(&file)?,
+            kubeconfig: kubeconfig(&file)?,
             conntrack: file.conntrack,
         })
     }

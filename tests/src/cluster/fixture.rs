@@ -386,18 +386,13 @@ impl Test {
 impl Drop for Test {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let machines = self
-                .machines
-                .lock()
-                .map(|machines| machines.clone())
-                .unwrap_or_default();
+            let machines = self.machines.lock();
+            let machines = machines.map(|machines| machines.clone()).unwrap_or_default();
             report::print(self, machines);
         }
         let namespaces: Api<Namespace> = Api::all(self.cluster.client());
-        let deleted = self
-            .cluster
-            .request(namespaces.delete(&self.namespace, &DeleteParams::background()));
-        if let Err(error) = deleted {
+        let delete = namespaces.delete(&self.namespace, &DeleteParams::background());
+        if let Err(error) = self.cluster.request(delete) {
             eprintln!("namespace {} stays behind: {error}", self.namespace);
         }
     }
