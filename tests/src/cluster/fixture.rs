@@ -391,7 +391,8 @@ impl Drop for Test {
             report::print(self, machines);
         }
         let namespaces: Api<Namespace> = Api::all(self.cluster.client());
-        let delete = namespaces.delete(&self.namespace, &DeleteParams::background());
+        let params = DeleteParams::background();
+        let delete = namespaces.delete(&self.namespace, &params);
         if let Err(error) = self.cluster.request(delete) {
             eprintln!("namespace {} stays behind: {error}", self.namespace);
         }
