@@ -1,7 +1,8 @@
 //! Measures a running cluster; `hack/bench` starts one for each side and prints them side by side.
 //!
 //! ```text
-//! bench pods|services FILE     measure, and write the figures to FILE
+//! bench pods FILE              measure, and write the figures to FILE
+//! bench services FILE COUNT    the same, at that many services
 //! bench table FILE FILE        gantry's figures and the reference's as one table
 //! ```
 //!
@@ -19,13 +20,15 @@ fn main() {
     let words: Vec<_> = std::env::args().skip(1).collect();
     match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["pods", file] => pods::measure().write(file),
-        ["services", file] => services::measure().write(file),
+        ["services", file, count] => {
+            services::measure(count.parse().expect("a number of services")).write(file)
+        }
         ["table", ours, reference] => print!(
             "{}",
             figures::table(&Figures::read(ours), &Figures::read(reference))
         ),
         _ => {
-            eprintln!("usage: bench pods|services FILE, or bench table OURS REFERENCE");
+            eprintln!("usage: bench pods FILE, bench services FILE COUNT, or bench table OURS REFERENCE");
             std::process::exit(2);
         }
     }
