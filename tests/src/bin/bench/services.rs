@@ -126,6 +126,7 @@ impl Bench {
             .expect("the services are created");
         eprintln!(
             "  {} services with {ENDPOINTS} endpoints each in {:?}",
+            self.services,
             start.elapsed()
         );
         // The last of them is in force: so are the others, and the proxy is at rest.
