@@ -1,6 +1,6 @@
 //! The effective KubeletConfiguration, typed: what the rest of the agent reads.
 //!
-//! Built from a [`super::document::Document`] whose values were checked against the field table and completed with
+//! Built from a document ([`super::document`]) whose values were checked against the field table and completed with
 //! defaults, so nothing here is optional that has a default. Fields that the agent does not act on yet live only in
 //! the document.
 

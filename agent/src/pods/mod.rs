@@ -11,7 +11,7 @@
 //! * [`source`]: where wishes come from (the API server's watch). * [`manager`]: which pods there are.
 //! * [`worker`]: one pod's loop; all decisions are the machine's. * [`execute`]: one match on its steps.
 //! * [`spec`]: a pod in the runtime's words. * [`turns`]: how many pods start at the same time.
-//! * [`start`]: the tasks.
+//! * [`mod@start`]: the tasks.
 
 mod execute;
 mod manager;

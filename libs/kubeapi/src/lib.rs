@@ -1,6 +1,6 @@
 //! The connection to the API server.
 //!
-//! [`connect`] makes a `kube::Client` from a kubeconfig file with what a node needs and kube's own transport lacks:
+//! [`connect()`] makes a `kube::Client` from a kubeconfig file with what a node needs and kube's own transport lacks:
 //!
 //! - HTTP/2, so that all watches and requests of a program share one TCP connection ([`lanes`] opens another only
 //!   when the server's stream limit comes near);
