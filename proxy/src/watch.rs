@@ -96,7 +96,7 @@ where
     F: Future<Output = Result<(), Closed>>,
 {
     let kind = K::plural(&());
-    let mut events = std::pin::pin!(watcher(api, config).default_backoff());
+    let mut events = std::pin::pin!(watcher(api, config).backoff(gantry_kubeapi::WatchBackoff::default()));
     let mut failing = false;
     while let Some(event) = events.next().await {
         match event {

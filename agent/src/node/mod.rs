@@ -99,7 +99,7 @@ async fn follow(client: Client, name: String, node: watch::Sender<NodeRef>) {
         .fields(&format!("metadata.name={name}"))
         .streaming_lists();
     let mut stream = watcher(Api::<Node>::all(client), config)
-        .default_backoff()
+        .backoff(gantry_kubeapi::WatchBackoff::default())
         .boxed();
     while let Some(event) = stream.next().await {
         match event {

@@ -162,7 +162,8 @@ impl Services {
 
 /// Feeds the table from the watch, for ever.
 async fn follow(api: kube::Api<Slim>, table: Arc<RwLock<Table>>, synced: watch::Sender<bool>) {
-    let events = watcher(api, watcher::Config::default().page_size(500)).default_backoff();
+    let events = watcher(api, watcher::Config::default().page_size(500))
+        .backoff(gantry_kubeapi::WatchBackoff::default());
     let mut events = std::pin::pin!(events);
     let mut listed = Table::new();
     loop {

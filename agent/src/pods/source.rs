@@ -38,7 +38,7 @@ pub(crate) fn watch_api(client: Client, node: &str) -> mpsc::Receiver<Update> {
 
 async fn follow(client: Client, node: String, updates: mpsc::Sender<Update>) {
     let config = watcher::Config::default().fields(&format!("spec.nodeName={node}"));
-    let pods = watcher(Api::<Pod>::all(client), config).default_backoff();
+    let pods = watcher(Api::<Pod>::all(client), config).backoff(gantry_kubeapi::WatchBackoff::default());
     let mut pods = std::pin::pin!(pods);
     let mut list = Vec::new();
     loop {

@@ -10,9 +10,11 @@
 //!
 //! [`slim`] has the resources that are watched cluster-wide, reduced to what a node needs.
 
+mod backoff;
 mod connect;
 mod identity;
 mod lanes;
 pub mod slim;
 
+pub use backoff::WatchBackoff;
 pub use connect::{ConnectError, connect};
