@@ -2,14 +2,15 @@
 # shellcheck shell=bash
 
 BASE_SUITE=bookworm
-BASE_MIRROR=${GANTRY_MIRROR:-http://deb.debian.org/debian}
+# Where packages come from: debootstrap's own default unless given.
+BASE_MIRROR=${GANTRY_MIRROR-}
 BASE_PACKAGES=systemd,systemd-sysv,dbus,iproute2,kmod,procps,nftables,conntrack,ethtool,socat,iptables
 BASE_PACKAGES+=,mount,util-linux,ca-certificates,curl,libseccomp2,iputils-ping,bind9-host,jq,less,dropbear-bin
 
 base_key() { hash_of "$BASE_SUITE" "$BASE_PACKAGES" "$REPO/hack/lib/base.sh" "$(uname -m)"; }
 
 build_base() {
-    debootstrap --variant=minbase --include="$BASE_PACKAGES" "$BASE_SUITE" "$1" "$BASE_MIRROR"
+    debootstrap --variant=minbase --include="$BASE_PACKAGES" "$BASE_SUITE" "$1" ${BASE_MIRROR:+"$BASE_MIRROR"}
     rm -rf "$1"/var/cache/apt/archives/*.deb "$1"/var/lib/apt/lists/* "$1"/etc/{hostname,machine-id,resolv.conf}
     : >"$1/etc/machine-id"
     quiet_units "$1"

@@ -12,7 +12,7 @@ qemu_key() { hash_of "$QEMU_SUITE" "$KERNEL_PACKAGE" "$(declare -f build_qemu)";
 # build_qemu OUT: OUT/root (a Debian with qemu) and OUT/kernel (boot, usr/lib/modules).
 build_qemu() {
     local root=$1/root
-    debootstrap --variant=minbase --include=qemu-system-x86,qemu-utils "$QEMU_SUITE" "$root" "$BASE_MIRROR"
+    debootstrap --variant=minbase --include=qemu-system-x86,qemu-utils "$QEMU_SUITE" "$root" ${BASE_MIRROR:+"$BASE_MIRROR"}
     cp /etc/resolv.conf "$root/etc/resolv.conf"
     chroot "$root" apt-get update -qq
     # shellcheck disable=SC2016 # expanded in the chroot
