@@ -16,6 +16,7 @@ pub mod dns;
 pub mod env;
 pub mod hash;
 pub mod hosts;
+pub mod logs;
 pub mod machine;
 pub mod observed;
 pub mod pod;
