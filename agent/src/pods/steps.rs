@@ -19,7 +19,7 @@ pub(crate) struct Ended {
     pub(crate) step: StepKey,
     pub(crate) result: StepResult,
     /// Of a step that waited for the pod's turn.
-    pub(crate) turn: StartTurn,
+    pub(crate) turn: Option<StartTurn>,
 }
 
 /// Steps in flight; dropping it drops them all.
@@ -47,7 +47,7 @@ impl Steps {
             Ended {
                 step: StepKey::TakeTurn,
                 result: Ok(Outcome::Done),
-                turn: turn.await,
+                turn: Some(turn.await),
             }
         };
         self.push(StepKey::TakeTurn, Box::pin(ended));

@@ -2,10 +2,14 @@
 //!
 //! More at once only makes each slower: a start is mostly work of the CPU (runtime, shim, CNI). Turns are a courtesy,
 //! not a lock: one that is held for too long is given back while its work goes on, so that stuck pods delay nobody.
+//! Removing what is dead comes last: it costs the runtime as much as stopping, and nobody waits for it.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    time::timeout,
+};
 
 /// Pods between their first step and their last started container.
 const STARTS: usize = 4;
@@ -16,8 +20,10 @@ const STOPS: usize = 4;
 const CONTAINER_STOP_LIMIT: Duration = Duration::from_millis(500);
 /// A sandbox whose network does not go gives its turn back after this.
 const SANDBOX_STOP_LIMIT: Duration = Duration::from_secs(5);
-/// Dead sandboxes being removed: nobody waits for that, and it must not slow down what somebody waits for.
+/// Dead sandboxes being removed.
 const REMOVALS: usize = 2;
+/// A dead sandbox is removed after this even when the node never comes to rest.
+const REMOVAL_PATIENCE: Duration = Duration::from_secs(20);
 
 /// The turns of a node, first come first served. Clones share them.
 #[derive(Debug, Clone)]
@@ -26,10 +32,35 @@ pub(crate) struct Turns {
     container_stops: Arc<Semaphore>,
     sandbox_stops: Arc<Semaphore>,
     removals: Arc<Semaphore>,
+    /// How many starts and stops are under way or wait for a turn.
+    urgent: watch::Sender<usize>,
+    removal_patience: Duration,
 }
 
-/// A pod's turn to start; over when dropped. `None` while the agent goes down.
-pub(crate) type StartTurn = Option<OwnedSemaphorePermit>;
+/// A pod's turn to start; over when dropped.
+#[derive(Debug)]
+pub(crate) struct StartTurn {
+    /// `None` while the agent goes down.
+    _permit: Option<OwnedSemaphorePermit>,
+    _urgent: Urgent,
+}
+
+/// Somebody waits for what is being done. Over when dropped.
+#[derive(Debug)]
+struct Urgent(watch::Sender<usize>);
+
+impl Urgent {
+    fn begin(count: &watch::Sender<usize>) -> Self {
+        count.send_modify(|count| *count += 1);
+        Self(count.clone())
+    }
+}
+
+impl Drop for Urgent {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
+}
 
 impl Default for Turns {
     fn default() -> Self {
@@ -38,6 +69,8 @@ impl Default for Turns {
             container_stops: Arc::new(Semaphore::new(STOPS)),
             sandbox_stops: Arc::new(Semaphore::new(STOPS)),
             removals: Arc::new(Semaphore::new(REMOVALS)),
+            urgent: watch::Sender::new(0),
+            removal_patience: REMOVAL_PATIENCE,
         }
     }
 }
@@ -45,35 +78,49 @@ impl Default for Turns {
 impl Turns {
     /// Waits for a turn to start. Cancel safe: who stops waiting loses the place in the queue.
     pub(crate) async fn start(&self) -> StartTurn {
-        // An error would mean that the semaphore is closed, which nobody does.
-        self.starts.clone().acquire_owned().await.ok()
+        let urgent = Urgent::begin(&self.urgent);
+        StartTurn {
+            // An error would mean that the semaphore is closed, which nobody does.
+            _permit: self.starts.clone().acquire_owned().await.ok(),
+            _urgent: urgent,
+        }
     }
 
     /// Stops a container in its turn.
     pub(crate) async fn stop_container<T>(&self, stop: impl Future<Output = T>) -> T {
-        in_turn(&self.container_stops, CONTAINER_STOP_LIMIT, stop).await
+        let urgent = Urgent::begin(&self.urgent);
+        in_turn(&self.container_stops, CONTAINER_STOP_LIMIT, Some(urgent), stop).await
     }
 
     /// Stops a sandbox in its turn.
     pub(crate) async fn stop_sandbox<T>(&self, stop: impl Future<Output = T>) -> T {
-        in_turn(&self.sandbox_stops, SANDBOX_STOP_LIMIT, stop).await
+        let urgent = Urgent::begin(&self.urgent);
+        in_turn(&self.sandbox_stops, SANDBOX_STOP_LIMIT, Some(urgent), stop).await
     }
 
-    /// Removes a dead sandbox in its turn.
+    /// Removes a dead sandbox in its turn, once nothing starts or stops any more.
     pub(crate) async fn remove<T>(&self, remove: impl Future<Output = T>) -> T {
-        in_turn(&self.removals, SANDBOX_STOP_LIMIT, remove).await
+        let mut urgent = self.urgent.subscribe();
+        // Neither a busy node nor the sender's end, which cannot come before ours, changes what is to be done.
+        let _ = timeout(self.removal_patience, urgent.wait_for(|count| *count == 0)).await;
+        in_turn(&self.removals, SANDBOX_STOP_LIMIT, None, remove).await
     }
 }
 
-/// Holds a turn for at most `limit`, however long the work takes.
-async fn in_turn<T>(turns: &Semaphore, limit: Duration, work: impl Future<Output = T>) -> T {
+/// Holds a turn, and counts as urgent, for at most `limit`, however long the work takes.
+async fn in_turn<T>(
+    turns: &Semaphore,
+    limit: Duration,
+    urgent: Option<Urgent>,
+    work: impl Future<Output = T>,
+) -> T {
     // An error would mean that the semaphore is closed, which nobody does.
     let permit = turns.acquire().await.ok();
     let mut work = std::pin::pin!(work);
-    match tokio::time::timeout(limit, &mut work).await {
+    match timeout(limit, &mut work).await {
         Ok(output) => output,
         Err(_) => {
-            drop(permit);
+            drop((permit, urgent));
             work.await
         }
     }
@@ -92,5 +139,21 @@ mod tests {
             _ = all_stuck => unreachable!("they are stuck"),
             done = turns.stop_container(async { 7 }) => assert_eq!(done, 7),
         }
+    }
+
+    #[tokio::test]
+    async fn removals_wait_until_nothing_starts_or_stops_but_not_for_ever() {
+        let mut turns = Turns::default();
+        let start = turns.start().await;
+        {
+            let mut removal = std::pin::pin!(turns.remove(async {}));
+            assert!(futures::poll!(removal.as_mut()).is_pending());
+            drop(start);
+            removal.await;
+        }
+
+        turns.removal_patience = Duration::ZERO;
+        let _start = turns.start().await;
+        turns.remove(async {}).await;
     }
 }

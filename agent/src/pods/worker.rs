@@ -90,7 +90,7 @@ pub(crate) struct Worker<H> {
     observed: watch::Receiver<Arc<ObservedPod>>,
     finished: Arc<AtomicBool>,
     steps: Steps,
-    turn: StartTurn,
+    turn: Option<StartTurn>,
     /// By container ID; `None` for one without probes.
     probes: HashMap<String, Option<ProbeSet>>,
     probe_events: (mpsc::Sender<ProbeEvent>, mpsc::Receiver<ProbeEvent>),

@@ -42,9 +42,12 @@ impl Figures {
         std::fs::write(path, text).expect("the file for the figures can be written");
     }
 
+    /// None when that side has not been measured yet.
     pub(crate) fn read(path: &str) -> Self {
-        let text = std::fs::read_to_string(path).expect("the file with figures can be read");
-        serde_json::from_str(&text).expect("the file has figures")
+        match std::fs::read_to_string(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Self::default(),
+            text => serde_json::from_str(&text.expect("the file can be read")).expect("the file has figures"),
+        }
     }
 }
 
