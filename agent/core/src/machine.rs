@@ -229,11 +229,14 @@ impl PodMachine {
             Stage::Terminated { ending, .. } => (Some(ending), true),
             Stage::Removing { .. } | Stage::Gone => return &self.status,
         };
+        // A sandbox shows as stopped before its step has ended: what follows says it in the same breath as the phase.
+        let stopping = |key: &StepKey| matches!(key, StepKey::StopSandbox(_));
+        let stopping = ending.is_some() && self.in_flight.keys().any(stopping);
         let input = status::Input {
             pod: &self.pod,
             old: &self.status,
             observed: self.view.pod(),
-            sandbox_good: self.sandbox().is_ok(),
+            sandbox_good: stopping || self.sandbox().is_ok(),
             verdicts: &self.verdicts,
             waiting: &waiting,
             starting: &self.hooks,

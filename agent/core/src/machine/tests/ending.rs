@@ -32,6 +32,14 @@ fn a_deleted_pod_is_stopped_unmounted_and_deleted_and_only_then_removed() {
     d.plan();
     assert_eq!(keys(&d), [StepKey::StopSandbox("s1".into()), StepKey::Unmount]);
     assert_eq!(d.phase(), "Running", "not final before the sandbox is stopped");
+    let before = d.machine.status(d.now).clone();
+    d.runtime.pod.sandboxes[0].ready = false;
+    d.observe();
+    let stopping = d.machine.status(d.now);
+    assert_eq!(
+        *stopping, before,
+        "no status of its own for a sandbox that is being stopped"
+    );
     d.succeed(0);
     d.succeed(0);
     d.plan();
