@@ -36,7 +36,7 @@ use super::{
     turns::Turns,
     worker::{Beginning, Hands, Wanted, Worker},
 };
-use crate::{report::Chain, runtime::PodCache, volumes::Volumes};
+use crate::{cgroups::Cgroups, report::Chain, runtime::PodCache, volumes::Volumes};
 
 /// How often the runtime and the disk are searched for pods that nobody wants. The events of the runtime make this a
 /// repair of the rare case only.
@@ -46,6 +46,7 @@ const SWEEP: Duration = Duration::from_secs(60);
 pub(crate) struct Parts {
     pub(crate) cache: PodCache,
     pub(crate) volumes: Volumes,
+    pub(crate) cgroups: Cgroups,
     /// For the status of pods.
     pub(crate) facts: Arc<NodeFacts>,
     /// For admission.
@@ -261,16 +262,22 @@ impl<H: Hands, F: Fn() -> H> Manager<F> {
         if self.disk.as_ref().is_some_and(|task| !task.is_finished()) {
             return;
         }
-        let left = match self.parts.volumes.orphans(known).await {
-            Ok(left) if left.is_empty() => return,
-            Ok(left) => left,
-            Err(error) => {
-                tracing::warn!(%error, "cannot list the directories of pods");
-                return;
-            }
-        };
-        let volumes = self.parts.volumes.clone();
+        let left = self.parts.volumes.orphans(known).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "cannot list the directories of pods");
+            Vec::new()
+        });
+        let mut groups = self.parts.cgroups.pods().await;
+        groups.retain(|uid| !known.contains(uid));
+        if left.is_empty() && groups.is_empty() {
+            return;
+        }
+        let (volumes, cgroups) = (self.parts.volumes.clone(), self.parts.cgroups.clone());
         let remove = async move {
+            for uid in groups {
+                if let Err(error) = cgroups.remove_pod(&uid).await {
+                    tracing::warn!(uid, error = %Chain(&error), "cannot remove the cgroup of a pod that is gone, will retry");
+                }
+            }
             for uid in left {
                 if let Err(error) = volumes.tear_down(&uid).await {
                     tracing::warn!(uid, error = %Chain(&error), "cannot remove the volumes of a pod that is gone, will retry");

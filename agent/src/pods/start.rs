@@ -37,6 +37,7 @@ pub(crate) fn start(tools: Tools, node: NodeParts) -> PodTasks {
     let parts = Parts {
         cache: tools.runtime.pods().clone(),
         volumes: tools.volumes.clone(),
+        cgroups: tools.cgroups.clone(),
         facts: node.facts,
         node: node.view,
         turns: tools.turns.clone(),

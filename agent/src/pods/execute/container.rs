@@ -92,7 +92,11 @@ impl Tools {
             .runtime
             .create_container(&start.sandbox.id, config, sandbox)
             .await;
-        let id = created.map_err(|e| refused("CreateContainerError", e.message()))?;
+        let id = created.map_err(|error| {
+            // Perhaps because somebody removed the image: the next attempt asks again.
+            self.images.forget(container.image.as_deref().unwrap_or_default());
+            refused("CreateContainerError", error.message())
+        })?;
         let started = self.runtime.start_container(uid, &id).await;
         started.map_err(|e| refused("RunContainerError", e.message()))?;
         if let Err(error) = files::link_log(&input, &id) {
