@@ -22,6 +22,7 @@ mod process;
 mod report;
 mod run;
 mod runtime;
+mod server;
 mod status;
 #[cfg(test)]
 mod testing;

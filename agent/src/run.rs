@@ -23,8 +23,11 @@ use crate::{
     events::{self, EventType, Events},
     health,
     node::{Clients, NodeAgent},
+    pods::Directory,
     process,
     runtime::Runtime,
+    server::{self, Api},
+    status::StatusWriter,
 };
 
 /// Run the agent until SIGTERM.
@@ -90,8 +93,15 @@ async fn serve(config: Arc<Config>) -> anyhow::Result<()> {
         warn!(%error, "cannot tell systemd that the agent is ready");
     }
     let main = &clients.main;
+    let directory = Directory::new(StatusWriter::new(main.clone()));
+    let base = pods::Base {
+        client: main.clone(),
+        runtime: runtime.clone(),
+        events: events.clone(),
+        directory: directory.clone(),
+    };
     let pods = async {
-        let tasks = pods::start(&config, main, runtime.clone(), events.clone(), &node).await;
+        let tasks = pods::start(&config, base, &node).await;
         let _tasks = tasks.context("cannot find the cgroup file systems")?;
         std::future::pending::<anyhow::Result<()>>().await
     };
@@ -101,8 +111,20 @@ async fn serve(config: Arc<Config>) -> anyhow::Result<()> {
         }
         std::future::pending::<anyhow::Result<()>>().await
     };
-    // Neither ends but in an error that only a new start can heal.
-    tokio::try_join!(pods, rotation).map(|((), ())| ())
+    let serving = async {
+        if settings.server_tls_bootstrap {
+            bootstrap::follow_serving(main, &config, node.node()).await;
+        }
+        Ok(())
+    };
+    let api = Api {
+        config: config.clone(),
+        pods: directory,
+        runtime,
+    };
+    let server = async { Ok(server::run(api, main).await?) };
+    // None ends but in an error that only a new start can heal.
+    tokio::try_join!(pods, rotation, serving, server).map(|_| ())
 }
 
 /// One client for everything and one for the lease.

@@ -11,6 +11,7 @@
 //! words for them.
 
 pub mod admission;
+pub mod api;
 pub mod backoff;
 pub mod dns;
 pub mod env;

@@ -1,23 +1,109 @@
 //! One CertificateSigningRequest: made, approved, signed.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use k8s_openapi::{
     ByteString,
-    api::certificates::v1::{CertificateSigningRequest, CertificateSigningRequestSpec},
+    api::{
+        certificates::v1::{CertificateSigningRequest, CertificateSigningRequestSpec},
+        core::v1::NodeAddress,
+    },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::{Api, Client, api::PostParams, runtime::wait::await_condition};
-use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, PublicKeyData};
+use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, PublicKeyData, SanType};
+use ring::digest;
 use tracing::info;
 
 /// Issues client certificates of nodes; kube-controller-manager approves and signs by itself.
-const SIGNER: &str = "kubernetes.io/kube-apiserver-client-kubelet";
-/// ECDSA keys sign; only RSA keys also encipher.
-const USAGES: [&str; 2] = ["digital signature", "client auth"];
+const CLIENT_SIGNER: &str = "kubernetes.io/kube-apiserver-client-kubelet";
+/// Issues serving certificates of nodes; somebody has to approve them.
+const SERVING_SIGNER: &str = "kubernetes.io/kubelet-serving";
 /// How long one try waits for the approval, as the reference.
 const APPROVAL: Duration = Duration::from_secs(15 * 60);
+
+/// What the certificate shall be for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Wish {
+    node_name: String,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Kind {
+    Client,
+    Serving { hosts: Vec<String>, ips: Vec<IpAddr> },
+}
+
+impl Wish {
+    /// To talk to the API server as this node.
+    pub(super) fn client(node_name: &str) -> Self {
+        Self {
+            node_name: node_name.to_owned(),
+            kind: Kind::Client,
+        }
+    }
+
+    /// To serve at these addresses of the node; `None` while it has no IP address, as in the reference.
+    pub(super) fn serving(node_name: &str, addresses: &[NodeAddress]) -> Option<Self> {
+        let (mut hosts, mut ips) = (BTreeSet::new(), BTreeSet::new());
+        for NodeAddress { type_, address } in addresses {
+            match (type_.as_str(), address.parse::<IpAddr>()) {
+                ("Hostname" | "ExternalIP" | "InternalIP", Ok(ip)) => {
+                    ips.insert(ip);
+                }
+                ("Hostname", Err(_)) | ("ExternalDNS" | "InternalDNS", _) if !address.is_empty() => {
+                    hosts.insert(address.clone());
+                }
+                _ => {}
+            }
+        }
+        let (hosts, ips): (Vec<_>, Vec<_>) = (hosts.into_iter().collect(), ips.into_iter().collect());
+        (!ips.is_empty()).then(|| Self {
+            node_name: node_name.to_owned(),
+            kind: Kind::Serving { hosts, ips },
+        })
+    }
+
+    /// A certificate for these names serves it.
+    pub(super) fn is_met_by(&self, names: &(Vec<String>, Vec<IpAddr>)) -> bool {
+        match &self.kind {
+            Kind::Client => true,
+            Kind::Serving { hosts, ips } => {
+                hosts.iter().all(|host| names.0.contains(host)) && ips.iter().all(|ip| names.1.contains(ip))
+            }
+        }
+    }
+
+    fn signer(&self) -> &'static str {
+        match self.kind {
+            Kind::Client => CLIENT_SIGNER,
+            Kind::Serving { .. } => SERVING_SIGNER,
+        }
+    }
+
+    /// ECDSA keys sign; only RSA keys also encipher.
+    fn usages(&self) -> [&'static str; 2] {
+        match self.kind {
+            Kind::Client => ["digital signature", "client auth"],
+            Kind::Serving { .. } => ["digital signature", "server auth"],
+        }
+    }
+
+    /// The names of the request in the request's own form.
+    fn names(&self) -> Result<Vec<SanType>, rcgen::Error> {
+        let Kind::Serving { hosts, ips } = &self.kind else {
+            return Ok(Vec::new());
+        };
+        let hosts = hosts
+            .iter()
+            .map(|host| Ok(SanType::DnsName(host.as_str().try_into()?)));
+        hosts
+            .chain(ips.iter().map(|ip| Ok(SanType::IpAddress(*ip))))
+            .collect()
+    }
+}
 
 /// Why there is no certificate.
 #[derive(Debug, thiserror::Error)]
@@ -57,13 +143,9 @@ impl RequestError {
     }
 }
 
-/// Ask for a certificate for `system:node:<node_name>` with this key; the answer is PEM. Waits for the approval.
-pub(super) async fn request(
-    client: &Client,
-    key: &KeyPair,
-    node_name: &str,
-) -> Result<Vec<u8>, RequestError> {
-    let csr = object(key, node_name).map_err(RequestError::Encode)?;
+/// Ask for a certificate for `system:node:<node name>` with this key; the answer is PEM. Waits for the approval.
+pub(super) async fn request(client: &Client, key: &KeyPair, wish: &Wish) -> Result<Vec<u8>, RequestError> {
+    let csr = object(key, wish).map_err(RequestError::Encode)?;
     let name = csr.metadata.name.clone().unwrap_or_default();
     let api: Api<CertificateSigningRequest> = Api::all(client.clone());
     match api.create(&PostParams::default(), &csr).await {
@@ -123,7 +205,7 @@ fn outcome(csr: Option<&CertificateSigningRequest>) -> Option<Result<Vec<u8>, St
     approved.then(|| Ok(certificate.0.clone()))
 }
 
-fn object(key: &KeyPair, node_name: &str) -> Result<CertificateSigningRequest, rcgen::Error> {
+fn object(key: &KeyPair, wish: &Wish) -> Result<CertificateSigningRequest, rcgen::Error> {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params
@@ -131,17 +213,18 @@ fn object(key: &KeyPair, node_name: &str) -> Result<CertificateSigningRequest, r
         .push(DnType::OrganizationName, "system:nodes");
     params
         .distinguished_name
-        .push(DnType::CommonName, format!("system:node:{node_name}"));
+        .push(DnType::CommonName, format!("system:node:{}", wish.node_name));
+    params.subject_alt_names = wish.names()?;
     let pem = params.serialize_request(key)?.pem()?;
     Ok(CertificateSigningRequest {
         metadata: ObjectMeta {
-            name: Some(name(key)),
+            name: Some(name(key, wish)),
             ..ObjectMeta::default()
         },
         spec: CertificateSigningRequestSpec {
             request: ByteString(pem.into_bytes()),
-            signer_name: SIGNER.into(),
-            usages: Some(USAGES.map(str::to_owned).to_vec()),
+            signer_name: wish.signer().into(),
+            usages: Some(wish.usages().map(str::to_owned).to_vec()),
             ..CertificateSigningRequestSpec::default()
         },
         status: None,
@@ -149,12 +232,23 @@ fn object(key: &KeyPair, node_name: &str) -> Result<CertificateSigningRequest, r
 }
 
 /// A name that only this key has, so that a repeated request finds the first one: from the public point's first
-/// coordinate.
-fn name(key: &KeyPair) -> String {
+/// coordinate. A serving certificate's also comes from the names that it is for.
+fn name(key: &KeyPair, wish: &Wish) -> String {
     let point = key.der_bytes();
     // An uncompressed P-256 point is the byte 4 and two coordinates of 32 bytes.
     let coordinate = point.get(1..33).unwrap_or(point);
-    format!("node-csr-{}", URL_SAFE_NO_PAD.encode(coordinate))
+    match &wish.kind {
+        Kind::Client => format!("node-csr-{}", URL_SAFE_NO_PAD.encode(coordinate)),
+        Kind::Serving { hosts, ips } => {
+            let text = format!("{} {hosts:?} {ips:?}", URL_SAFE_NO_PAD.encode(coordinate));
+            let print = digest::digest(&digest::SHA256, text.as_bytes());
+            let hex: String = print.as_ref()[..10]
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect();
+            format!("csr-{hex}")
+        }
+    }
 }
 
 #[cfg(test)]
@@ -201,8 +295,8 @@ mod tests {
     #[test]
     fn the_request_is_what_the_approver_expects() {
         let key = KeyPair::generate().unwrap();
-        let csr = object(&key, "node-1").unwrap();
-        assert_eq!(csr.spec.signer_name, SIGNER);
+        let csr = object(&key, &Wish::client("node-1")).unwrap();
+        assert_eq!(csr.spec.signer_name, CLIENT_SIGNER);
         assert_eq!(
             csr.spec.usages.as_deref().unwrap(),
             ["digital signature", "client auth"]
@@ -211,7 +305,55 @@ mod tests {
         let (_, request) = X509CertificationRequest::from_der(&pem.contents).unwrap();
         let subject = request.certification_request_info.subject.to_string();
         assert_eq!(subject, "O=system:nodes, CN=system:node:node-1");
-        assert_eq!(name(&key), csr.metadata.name.unwrap());
-        assert_ne!(name(&key), name(&KeyPair::generate().unwrap()));
+        let wish = Wish::client("node-1");
+        assert_eq!(name(&key, &wish), csr.metadata.name.unwrap());
+        assert_ne!(name(&key, &wish), name(&KeyPair::generate().unwrap(), &wish));
+    }
+
+    fn addresses(pairs: &[(&str, &str)]) -> Vec<NodeAddress> {
+        let pairs = pairs.iter();
+        pairs
+            .map(|(kind, address)| NodeAddress {
+                type_: (*kind).into(),
+                address: (*address).into(),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_serving_certificate_is_for_the_nodes_addresses() {
+        let all = addresses(&[
+            ("InternalIP", "10.0.0.5"),
+            ("InternalIP", "fd00::5"),
+            ("Hostname", "node-1"),
+            ("InternalDNS", "node-1.local"),
+            ("InternalIP", "nonsense"),
+        ]);
+        assert_eq!(
+            Wish::serving("node-1", &addresses(&[("Hostname", "node-1")])),
+            None
+        );
+        let wish = Wish::serving("node-1", &all).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let csr = object(&key, &wish).unwrap();
+        assert_eq!(csr.spec.signer_name, SERVING_SIGNER);
+        assert_eq!(csr.spec.usages.unwrap(), ["digital signature", "server auth"]);
+        let name = csr.metadata.name.unwrap();
+        let (_, pem) = x509_parser::pem::parse_x509_pem(&csr.spec.request.0).unwrap();
+        let (_, request) = X509CertificationRequest::from_der(&pem.contents).unwrap();
+        let extensions = format!(
+            "{:?}",
+            request.requested_extensions().unwrap().collect::<Vec<_>>()
+        );
+        assert!(
+            extensions.contains("node-1.local") && extensions.contains("[10, 0, 0, 5]"),
+            "{extensions}"
+        );
+        let ips: Vec<IpAddr> = vec!["10.0.0.5".parse().unwrap(), "fd00::5".parse().unwrap()];
+        let hosts = vec!["node-1".to_owned(), "node-1.local".to_owned()];
+        assert!(wish.is_met_by(&(hosts.clone(), ips.clone())));
+        assert!(!wish.is_met_by(&(hosts, ips[..1].to_vec())));
+        let fewer = Wish::serving("node-1", &all[..1]).unwrap();
+        assert_ne!(name, super::name(&key, &fewer), "other names, another request");
     }
 }

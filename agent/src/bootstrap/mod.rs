@@ -1,4 +1,5 @@
-//! The agent's client certificate: first by TLS bootstrap, later by rotation.
+//! The agent's certificates from the API server's signers: the client's, first by TLS bootstrap, later by rotation; and
+//! the serving one, when `serverTLSBootstrap` is set ([`serving`]).
 //!
 //! ```text
 //! --kubeconfig usable? -- yes --> done
@@ -8,11 +9,13 @@
 //!
 //! Files, all as kubelet's because kubeadm looks at them: `<cert-dir>/kubelet-client-<time>.pem` (certificate, then
 //! key), the symbolic link `kubelet-client-current.pem` to the newest, and `kubelet-client.key.tmp`, the key of a
-//! request under way, so that a restart continues the same request.
+//! request under way, so that a restart continues the same request. The same with `kubelet-server-` for the serving
+//! certificate.
 
 mod csr;
 mod kubeconfig;
 mod rotate;
+mod serving;
 mod store;
 
 use std::{
@@ -25,7 +28,9 @@ use tracing::{info, warn};
 
 pub(crate) use self::kubeconfig::server;
 pub(crate) use self::rotate::rotate;
-use self::store::Store;
+pub(crate) use self::serving::follow as follow_serving;
+pub(crate) use self::store::{not_after, write_private};
+use self::{csr::Wish, store::Store};
 use crate::{config::Config, report::Chain};
 
 const BACKOFF_MIN: Duration = Duration::from_millis(500);
@@ -58,7 +63,7 @@ pub(crate) enum BootstrapError {
         source: Box<kube::config::KubeconfigError>,
     },
     /// The certificate was not issued.
-    #[error("no client certificate")]
+    #[error("no certificate")]
     Request(#[source] csr::RequestError),
     /// A file cannot be written.
     #[error("cannot write {path}")]
@@ -122,6 +127,11 @@ pub(crate) async fn ensure(config: &Config) -> Result<PathBuf, NoCredentials> {
     }
 }
 
+/// Where the serving certificate from the API server's signer lies, with its key.
+pub(crate) fn serving_file(config: &Config) -> PathBuf {
+    Store::serving(&config.cert_dir).current()
+}
+
 /// One try.
 async fn bootstrap(config: &Config, source: &Path, target: &Path) -> Result<(), BootstrapError> {
     let client = gantry_kubeapi::connect(source, &user_agent())
@@ -130,15 +140,15 @@ async fn bootstrap(config: &Config, source: &Path, target: &Path) -> Result<(), 
             path: source.to_owned(),
             source: error,
         })?;
-    let store = Store::new(&config.cert_dir);
-    obtain(&client, &store, &config.node_name).await?;
+    let store = Store::client(&config.cert_dir);
+    obtain(&client, &store, &Wish::client(&config.node_name)).await?;
     kubeconfig::write(source, target, &store.current())
 }
 
 /// Ask for a certificate with this client, wait for it, and store it.
-async fn obtain(client: &Client, store: &Store, node_name: &str) -> Result<(), BootstrapError> {
+async fn obtain(client: &Client, store: &Store, wish: &Wish) -> Result<(), BootstrapError> {
     let key = store.pending_key()?;
-    let certificate = match csr::request(client, &key, node_name).await {
+    let certificate = match csr::request(client, &key, wish).await {
         Ok(certificate) => certificate,
         Err(error) => {
             if error.is_final_for_key() {

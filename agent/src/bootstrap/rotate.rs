@@ -6,11 +6,11 @@ use jiff::Timestamp;
 use kube::Client;
 use tracing::{info, warn};
 
-use super::{BACKOFF_MAX, obtain, store, store::Store};
+use super::{BACKOFF_MAX, csr::Wish, obtain, store, store::Store};
 use crate::{config::Config, report::Chain};
 
 /// Failed renewals are repeated this often; there are weeks left, normally.
-const RETRY: Duration = Duration::from_secs(30);
+pub(super) const RETRY: Duration = Duration::from_secs(30);
 /// Longest sleep: a clock that was set forward is noticed within this time.
 const NAP: Duration = Duration::from_secs(3600);
 
@@ -25,7 +25,7 @@ pub(crate) struct RotationError(Timestamp);
 /// # Errors
 /// When the certificate has expired.
 pub(crate) async fn rotate(client: Client, config: &Config) -> Result<(), RotationError> {
-    let store = Store::new(&config.cert_dir);
+    let (store, wish) = (Store::client(&config.cert_dir), Wish::client(&config.node_name));
     loop {
         let Some(validity) = fs::read(store.current())
             .ok()
@@ -39,7 +39,7 @@ pub(crate) async fn rotate(client: Client, config: &Config) -> Result<(), Rotati
         info!(expires = %validity.not_after, renewal = %due, "client certificate");
         sleep_until(due).await;
         let mut pause = BACKOFF_MAX;
-        while let Err(error) = obtain(&client, &store, &config.node_name).await {
+        while let Err(error) = obtain(&client, &store, &wish).await {
             warn!(error = %Chain(&error), expires = %validity.not_after, "cannot renew the client certificate, will retry");
             if validity.not_after <= Timestamp::now() {
                 return Err(RotationError(validity.not_after));
@@ -52,7 +52,7 @@ pub(crate) async fn rotate(client: Client, config: &Config) -> Result<(), Rotati
 }
 
 /// When to renew; `part` of the life is over then.
-fn deadline(validity: store::Validity, part: f64) -> Timestamp {
+pub(super) fn deadline(validity: store::Validity, part: f64) -> Timestamp {
     let life = validity.not_before.duration_until(validity.not_after);
     validity
         .not_before
@@ -61,7 +61,7 @@ fn deadline(validity: store::Validity, part: f64) -> Timestamp {
 }
 
 /// Sleeps by the wall clock.
-async fn sleep_until(due: Timestamp) {
+pub(super) async fn sleep_until(due: Timestamp) {
     while let Ok(left) = Duration::try_from(Timestamp::now().duration_until(due)) {
         if left.is_zero() {
             return;

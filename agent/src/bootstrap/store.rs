@@ -1,22 +1,25 @@
-//! Where client certificates and keys lie on disk; layout as kubelet's (`client-go/util/certificate`).
+//! Where certificates and keys lie on disk; layout as kubelet's (`client-go/util/certificate`).
 
 use std::{
     fs, io,
     io::Write,
+    net::IpAddr,
     os::unix::fs::{OpenOptionsExt, symlink},
     path::{Path, PathBuf},
 };
 
 use jiff::{Timestamp, tz::TimeZone};
 use rcgen::KeyPair;
-use x509_parser::pem::Pem;
+use x509_parser::{extensions::GeneralName, pem::Pem};
 
 use super::BootstrapError;
 
-/// The certificate directory, seen as a store of client certificates.
+/// The certificate directory, seen as a store of one kind of certificates.
 #[derive(Debug, Clone)]
 pub(super) struct Store {
     dir: PathBuf,
+    /// `kubelet-client` or `kubelet-server`.
+    name: &'static str,
 }
 
 /// When a certificate is valid.
@@ -27,17 +30,27 @@ pub(super) struct Validity {
 }
 
 impl Store {
-    pub(super) fn new(dir: &Path) -> Self {
-        Self { dir: dir.to_owned() }
+    pub(super) fn client(dir: &Path) -> Self {
+        Self {
+            dir: dir.to_owned(),
+            name: "kubelet-client",
+        }
+    }
+
+    pub(super) fn serving(dir: &Path) -> Self {
+        Self {
+            dir: dir.to_owned(),
+            name: "kubelet-server",
+        }
     }
 
     /// The link to the newest certificate and key.
     pub(super) fn current(&self) -> PathBuf {
-        self.dir.join("kubelet-client-current.pem")
+        self.dir.join(format!("{}-current.pem", self.name))
     }
 
     fn pending(&self) -> PathBuf {
-        self.dir.join("kubelet-client.key.tmp")
+        self.dir.join(format!("{}.key.tmp", self.name))
     }
 
     /// The key of the request under way; a new one when there is none.
@@ -71,17 +84,16 @@ impl Store {
     /// Make this the current certificate. Readers see the old pair or the new one, never a mix.
     pub(super) fn save(&self, certificate: &[u8], key: &KeyPair) -> Result<(), BootstrapError> {
         let now = Timestamp::now().to_zoned(TimeZone::UTC);
-        let path = self.dir.join(format!(
-            "kubelet-client-{}.pem",
-            now.strftime("%Y-%m-%d-%H-%M-%S")
-        ));
+        let path = self
+            .dir
+            .join(format!("{}-{}.pem", self.name, now.strftime("%Y-%m-%d-%H-%M-%S")));
         let mut pem = certificate.to_vec();
         if !pem.ends_with(b"\n") {
             pem.push(b'\n');
         }
         pem.extend_from_slice(key.serialize_pem().as_bytes());
         let link = self.current();
-        let fresh = self.dir.join("kubelet-client-current.pem.new");
+        let fresh = self.dir.join(format!("{}-current.pem.new", self.name));
         let written = write_private(&path, &pem).and_then(|()| {
             match fs::remove_file(&fresh) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -95,7 +107,7 @@ impl Store {
 }
 
 /// Write a file that only root reads, by a temporary one.
-pub(super) fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
+pub(crate) fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let fresh = path.with_file_name(name);
@@ -123,6 +135,35 @@ pub(super) fn validity(pem: &[u8]) -> Option<Validity> {
     })
 }
 
+/// The end of the first certificate in PEM data.
+pub(crate) fn not_after(pem: &[u8]) -> Option<Timestamp> {
+    validity(pem).map(|validity| validity.not_after)
+}
+
+/// The host names and addresses that the first certificate in PEM data is for.
+pub(super) fn names(pem: &[u8]) -> Option<(Vec<String>, Vec<IpAddr>)> {
+    let block = Pem::iter_from_buffer(pem)
+        .flatten()
+        .find(|block| block.label == "CERTIFICATE")?;
+    let certificate = block.parse_x509().ok()?;
+    let (mut hosts, mut ips) = (Vec::new(), Vec::new());
+    let all = certificate.subject_alternative_name().ok().flatten();
+    for name in all.iter().flat_map(|extension| &extension.value.general_names) {
+        match name {
+            GeneralName::DNSName(host) => hosts.push((*host).to_owned()),
+            GeneralName::IPAddress(bytes) => ips.extend(address(bytes)),
+            _ => {}
+        }
+    }
+    Some((hosts, ips))
+}
+
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    let four = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+    let sixteen = || <[u8; 16]>::try_from(bytes).map(IpAddr::from);
+    four.or_else(|_| sixteen()).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
@@ -134,7 +175,7 @@ mod tests {
     #[test]
     fn a_saved_pair_is_current_private_and_parses() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::new(&dir.path().join("pki"));
+        let store = Store::client(&dir.path().join("pki"));
         let key = store.pending_key().unwrap();
         assert_eq!(
             store.pending_key().unwrap().serialize_pem(),

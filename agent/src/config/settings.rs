@@ -9,7 +9,10 @@ use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 use k8s_openapi::api::core::v1::Taint;
 use serde::{Deserialize, Deserializer};
 
-use super::duration::{de_duration, de_duration_opt};
+use super::{
+    duration::{de_duration, de_duration_opt},
+    gates,
+};
 
 /// Fields of `kubelet.config.k8s.io/v1beta1` KubeletConfiguration; the names and meanings are the API's.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -25,14 +28,34 @@ pub(crate) struct Settings {
     /// Time between two scans of `static_pod_path`.
     #[serde(deserialize_with = "de_duration")]
     pub(crate) file_check_frequency: Duration,
+    /// Serve the HTTPS API at all.
+    pub(crate) enable_server: bool,
     /// Where the HTTPS API listens.
     pub(crate) address: IpAddr,
     /// Port of the HTTPS API.
     pub(crate) port: u16,
+    /// Port of the open API without rights; 0: none.
+    pub(crate) read_only_port: u16,
     /// Serving certificate; empty: self-signed in the certificate directory.
     pub(crate) tls_cert_file: String,
     /// Key of the serving certificate.
     pub(crate) tls_private_key_file: String,
+    /// Names of the cipher suites of TLS 1.2; empty: the usual ones.
+    pub(crate) tls_cipher_suites: Vec<String>,
+    /// Numbers of the curves for key exchange; empty: the usual ones.
+    pub(crate) tls_curve_preferences: Vec<u16>,
+    /// `VersionTLS12`, `VersionTLS13`, ...; empty: 1.2.
+    pub(crate) tls_min_version: String,
+    /// Serve more than metrics, pods and health: logs, exec, ...
+    pub(crate) enable_debugging_handlers: bool,
+    /// Serve `/logs/`.
+    pub(crate) enable_system_log_handler: bool,
+    /// Serve the logs of services by `/logs/?query=`.
+    pub(crate) enable_system_log_query: bool,
+    /// Serve `/debug/pprof/`.
+    pub(crate) enable_profiling_handler: bool,
+    /// Serve `/debug/flags/v`.
+    pub(crate) enable_debug_flags_handler: bool,
     /// Renew the client certificate before it expires.
     pub(crate) rotate_certificates: bool,
     /// Ask the API server for a serving certificate.
@@ -268,6 +291,13 @@ pub(crate) struct Logging {
     pub(crate) format: String,
     /// klog's verbosity: 0 quiet, 2 usual, 4 debug, 6 requests.
     pub(crate) verbosity: u32,
+}
+
+impl Settings {
+    /// Is this feature gate on?
+    pub(crate) fn gate(&self, name: &str) -> bool {
+        gates::enabled(&self.feature_gates, name)
+    }
 }
 
 /// Addresses of name servers; as in the reference one that is no address is left out and named in the log.

@@ -32,6 +32,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument as _;
 
 use super::{
+    directory::Directory,
     source::Update,
     turns::Turns,
     worker::{Beginning, Hands, Wanted, Worker},
@@ -47,6 +48,8 @@ pub(crate) struct Parts {
     pub(crate) cache: PodCache,
     pub(crate) volumes: Volumes,
     pub(crate) cgroups: Cgroups,
+    /// Told which pods there are.
+    pub(crate) directory: Directory,
     /// For the status of pods.
     pub(crate) facts: Arc<NodeFacts>,
     /// For admission.
@@ -121,6 +124,7 @@ impl<H: Hands, F: Fn() -> H> Manager<F> {
                 let listed: HashSet<String> = pods.iter().filter_map(|pod| pod.uid()).collect();
                 for (uid, handle) in &self.pods {
                     if !listed.contains(uid) {
+                        self.parts.directory.remove(uid);
                         handle
                             .wanted
                             .send_if_modified(|w| std::mem::replace(&mut w.present, false));
@@ -140,7 +144,9 @@ impl<H: Hands, F: Fn() -> H> Manager<F> {
                 }
             }
             Update::Delete(pod) => {
-                if let Some(handle) = pod.uid().and_then(|uid| self.pods.get(&uid)) {
+                let uid = pod.uid().unwrap_or_default();
+                self.parts.directory.remove(&uid);
+                if let Some(handle) = self.pods.get(&uid) {
                     handle.wanted.send_replace(Wanted { pod, present: false });
                 }
             }
@@ -151,6 +157,7 @@ impl<H: Hands, F: Fn() -> H> Manager<F> {
         let Some(uid) = pod.uid() else { return };
         match self.pods.get(&uid) {
             Some(handle) => {
+                self.parts.directory.put(&pod, &handle.finished);
                 handle.wanted.send_replace(Wanted { pod, present: true });
             }
             None => {
@@ -193,8 +200,11 @@ impl<H: Hands, F: Fn() -> H> Manager<F> {
         let pod = &wanted.pod;
         let (name, namespace) = (pod.name_any(), pod.namespace().unwrap_or_default());
         let span = tracing::info_span!("pod", name, namespace, uid);
-        let (sender, receiver) = watch::channel(wanted);
         let finished = Arc::new(AtomicBool::new(false));
+        if wanted.present {
+            self.parts.directory.put(&wanted.pod, &finished);
+        }
+        let (sender, receiver) = watch::channel(wanted);
         let beginning = Beginning {
             wanted: receiver,
             observed: self.parts.cache.subscribe(&uid),

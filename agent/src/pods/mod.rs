@@ -10,9 +10,11 @@
 //!
 //! * [`source`]: where wishes come from (the API server's watch). * [`manager`]: which pods there are.
 //! * [`worker`]: one pod's loop; all decisions are the machine's. * [`execute`]: one match on its steps.
+//! * [`directory`]: the same pods for those who only ask.
 //! * [`spec`]: a pod in the runtime's words. * [`turns`]: how many pods start at the same time.
 //! * [`mod@start`]: the tasks.
 
+pub(crate) mod directory;
 mod execute;
 mod manager;
 mod source;
@@ -22,6 +24,7 @@ mod steps;
 mod turns;
 mod worker;
 
+pub(crate) use directory::Directory;
 pub(crate) use execute::Tools;
 pub(crate) use start::{NodeParts, PodTasks, start};
 pub(crate) use turns::Turns;

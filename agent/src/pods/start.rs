@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 use tokio::{sync::watch, task::JoinSet};
 
 use super::{
+    directory::Directory,
     execute::{PodHands, Tools},
     manager::{Manager, Parts},
     source,
@@ -26,6 +27,8 @@ pub(crate) struct NodeParts {
     pub(crate) facts: Arc<NodeFacts>,
     /// For admission.
     pub(crate) view: watch::Receiver<NodeView>,
+    /// Told which pods there are.
+    pub(crate) directory: Directory,
 }
 
 /// Takes care of the pods of this node from now on. Must be called inside a runtime.
@@ -38,6 +41,7 @@ pub(crate) fn start(tools: Tools, node: NodeParts) -> PodTasks {
         cache: tools.runtime.pods().clone(),
         volumes: tools.volumes.clone(),
         cgroups: tools.cgroups.clone(),
+        directory: node.directory,
         facts: node.facts,
         node: node.view,
         turns: tools.turns.clone(),

@@ -15,27 +15,38 @@ use crate::{
     images::Images,
     node::{Machine, NodeAgent, NodeRef},
     objects::Objects,
-    pods::{self, NodeParts, PodTasks, Tools, Turns},
+    pods::{self, Directory, NodeParts, PodTasks, Tools, Turns},
     probes::Probes,
     report::Chain,
     runtime::{CgroupDriver, Runtime},
-    status::StatusWriter,
     volumes::{Allocatable, Volumes},
 };
+
+/// What is there before the first pod.
+pub(super) struct Base {
+    pub(super) client: Client,
+    pub(super) runtime: Runtime,
+    pub(super) events: Events,
+    pub(super) directory: Directory,
+}
 
 /// Make them and let them run pods. Waits for the runtime's first answer and for our Node to have an address; both come
 /// by themselves.
 pub(super) async fn start(
     config: &Arc<Config>,
-    client: &Client,
-    runtime: Runtime,
-    events: Events,
+    base: Base,
     node_agent: &NodeAgent,
 ) -> std::io::Result<PodTasks> {
+    let Base {
+        client,
+        runtime,
+        events,
+        directory,
+    } = base;
     let machine = Machine::read(Path::new("/"));
     let cgroups = cgroups(config, &machine, &runtime, &events).await?;
     let node = with_address(node_agent.node()).await;
-    let objects = Objects::new(client);
+    let objects = Objects::new(&client);
     let of_node = config.clone();
     let (allocatable, view) = (
         derived(node_agent.node(), &node, facts::allocatable),
@@ -49,9 +60,9 @@ pub(super) async fn start(
         objects,
         images: Images::new(runtime.clone(), facts::images(config)),
         probes: Probes::new(Arc::new(runtime.clone())),
-        status: StatusWriter::new(client.clone()),
+        status: directory.status_writer().clone(),
         events,
-        client: client.clone(),
+        client,
         node: Arc::new(facts::for_runtime(config, &machine, &node, cgroup_v2)),
         state: node_agent.runtime_state(),
         turns: Turns::default(),
@@ -62,6 +73,7 @@ pub(super) async fn start(
         name: config.node_name.clone(),
         facts,
         view,
+        directory,
     };
     Ok(pods::start(tools, node))
 }

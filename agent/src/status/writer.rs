@@ -129,6 +129,11 @@ impl StatusWriter {
         }
     }
 
+    /// The status that was published last, or that the API server had before; `None` for a pod that is not known.
+    pub(crate) fn current(&self, uid: &str) -> Option<Arc<PodStatus>> {
+        self.shared.lock().get(uid).map(|slot| slot.wanted.clone())
+    }
+
     /// Wait until the API server has what was published for this pod, or the pod is gone.
     pub(crate) async fn flush(&self, uid: &str) {
         let (version, mut sent) = match self.shared.lock().get(uid) {

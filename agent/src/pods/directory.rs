@@ -1,0 +1,264 @@
+//! The pods of this node, for those who ask: the API, statistics, logs.
+//!
+//! The manager says which pods there are; the status is the one that the status writer last took, so it is never older
+//! than what the API server shows. Nothing is copied or computed before somebody asks.
+//!
+//! A mutex guards the two maps; it is held for a look-up or a change of one entry, never across an await.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use kube::ResourceExt as _;
+
+use crate::status::StatusWriter;
+
+/// The pods of this node; clones share it.
+#[derive(Clone)]
+pub(crate) struct Directory {
+    status: StatusWriter,
+    shared: Arc<Mutex<Shared>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    by_uid: HashMap<String, Known>,
+    /// Namespace and name to UID: of two pods of a name, the later one.
+    by_name: HashMap<(String, String), String>,
+}
+
+#[derive(Clone)]
+struct Known {
+    pod: Arc<Pod>,
+    finished: Arc<AtomicBool>,
+}
+
+/// One pod, as of now.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    /// The API object as last seen; its status may be behind.
+    pub(crate) pod: Arc<Pod>,
+    /// The status that the agent last computed; that of the API object until there is one.
+    pub(crate) status: Arc<PodStatus>,
+    /// It has ended: none of its containers will run again, and it uses nothing of the node.
+    pub(crate) finished: bool,
+}
+
+impl Directory {
+    /// Nothing yet; statuses come from `status`.
+    pub(crate) fn new(status: StatusWriter) -> Self {
+        Self {
+            status,
+            shared: Arc::default(),
+        }
+    }
+
+    /// Where statuses come from.
+    pub(crate) fn status_writer(&self) -> &StatusWriter {
+        &self.status
+    }
+
+    /// All pods, in no order.
+    pub(crate) fn all(&self) -> Vec<Entry> {
+        let known: Vec<Known> = self.lock().by_uid.values().cloned().collect();
+        known.into_iter().map(|known| self.entry(known)).collect()
+    }
+
+    /// The pod of this name.
+    pub(crate) fn by_name(&self, namespace: &str, name: &str) -> Option<Entry> {
+        let known = {
+            let shared = self.lock();
+            let uid = shared.by_name.get(&(namespace.to_owned(), name.to_owned()))?;
+            shared.by_uid.get(uid)?.clone()
+        };
+        Some(self.entry(known))
+    }
+
+    /// The pod with this UID.
+    pub(crate) fn by_uid(&self, uid: &str) -> Option<Entry> {
+        let known = self.lock().by_uid.get(uid)?.clone();
+        Some(self.entry(known))
+    }
+
+    /// There is this pod, or it has changed. `finished` is set by its worker.
+    pub(super) fn put(&self, pod: &Arc<Pod>, finished: &Arc<AtomicBool>) {
+        let Some(uid) = pod.uid() else { return };
+        let mut shared = self.lock();
+        shared.by_name.insert(name(pod), uid.clone());
+        let (pod, finished) = (pod.clone(), finished.clone());
+        shared.by_uid.insert(uid, Known { pod, finished });
+    }
+
+    /// This pod is no longer wanted.
+    pub(super) fn remove(&self, uid: &str) {
+        let mut shared = self.lock();
+        let Some(known) = shared.by_uid.remove(uid) else {
+            return;
+        };
+        let name = name(&known.pod);
+        if shared.by_name.get(&name).is_some_and(|named| named == uid) {
+            shared.by_name.remove(&name);
+        }
+    }
+
+    fn entry(&self, known: Known) -> Entry {
+        let uid = known.pod.metadata.uid.as_deref().unwrap_or_default();
+        let status = self.status.current(uid);
+        Entry {
+            status: status.unwrap_or_else(|| Arc::new(known.pod.status.clone().unwrap_or_default())),
+            finished: known.finished.load(Ordering::Relaxed),
+            pod: known.pod,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        // No code panics while it holds the lock, and the maps stay sound if one did.
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entry {
+    /// The identifier that the runtime gave to a container, by the status; with `previous` that of the instance before.
+    pub(crate) fn container_id(&self, container: &str, previous: bool) -> Option<&str> {
+        let status = &self.status;
+        let lists = [
+            &status.init_container_statuses,
+            &status.container_statuses,
+            &status.ephemeral_container_statuses,
+        ];
+        let mut all = lists.into_iter().flatten().flatten();
+        let found = all.find(|status| status.name == container)?;
+        let before = || {
+            found
+                .last_state
+                .as_ref()?
+                .terminated
+                .as_ref()?
+                .container_id
+                .as_deref()
+        };
+        let id = if previous {
+            before()?
+        } else {
+            found.container_id.as_deref()?
+        };
+        // `containerd://<id>`
+        Some(id.split_once("://").map_or(id, |(_, id)| id)).filter(|id| !id.is_empty())
+    }
+
+    /// The object with the status that the agent last computed.
+    pub(crate) fn with_status(&self) -> Pod {
+        Pod {
+            status: Some(PodStatus::clone(&self.status)),
+            ..Pod::clone(&self.pod)
+        }
+    }
+}
+
+fn name(pod: &Pod) -> (String, String) {
+    (pod.namespace().unwrap_or_default(), pod.name_any())
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+    use crate::testing::ApiServer;
+
+    /// A directory of these pods; nothing is written to an API server.
+    pub(crate) fn directory(pods: impl IntoIterator<Item = Pod>) -> Directory {
+        let (client, _) = ApiServer::new();
+        let directory = Directory::new(StatusWriter::new(client));
+        for pod in pods {
+            directory.put(&Arc::new(pod), &Arc::default());
+        }
+        directory
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::testing::ApiServer;
+
+    fn pod(uid: &str, phase: &str) -> Arc<Pod> {
+        Arc::new(
+            serde_json::from_value(json!({
+                "metadata": {"namespace": "ns", "name": "p", "uid": uid},
+                "status": {"phase": phase},
+            }))
+            .unwrap(),
+        )
+    }
+
+    #[tokio::test]
+    async fn containers_are_known_by_the_runtimes_identifier() {
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": {"namespace": "ns", "name": "p", "uid": "u"},
+            "status": {
+                "initContainerStatuses": [{
+                    "name": "i", "containerID": "containerd://1", "image": "", "imageID": "", "ready": true, "restartCount": 0,
+                }],
+                "containerStatuses": [{
+                    "name": "c", "containerID": "containerd://3", "image": "", "imageID": "", "ready": true, "restartCount": 1,
+                    "lastState": {"terminated": {"containerID": "containerd://2", "exitCode": 1}},
+                }],
+            },
+        }))
+        .unwrap();
+        let entry = testing::directory([pod]).by_uid("u").unwrap();
+        assert_eq!(entry.container_id("c", false), Some("3"));
+        assert_eq!(entry.container_id("c", true), Some("2"));
+        assert_eq!(entry.container_id("i", false), Some("1"));
+        assert_eq!(
+            (entry.container_id("i", true), entry.container_id("x", false)),
+            (None, None)
+        );
+    }
+
+    #[tokio::test]
+    async fn a_later_pod_of_the_same_name_is_found_by_it() {
+        let directory = testing::directory([]);
+        directory.put(&pod("a", "Running"), &Arc::new(AtomicBool::new(true)));
+        directory.put(&pod("b", "Pending"), &Arc::default());
+        let found = |name| directory.by_name("ns", name).and_then(|entry| entry.pod.uid());
+        assert_eq!((found("p").as_deref(), found("q")), (Some("b"), None));
+        directory.remove("a");
+        assert_eq!(
+            found("p").as_deref(),
+            Some("b"),
+            "the old one takes nothing with it"
+        );
+        assert_eq!(directory.all().len(), 1);
+        directory.remove("b");
+        assert!(directory.by_name("ns", "p").is_none() && directory.by_uid("b").is_none());
+    }
+
+    #[tokio::test]
+    async fn the_status_is_the_one_that_the_agent_computed_last() {
+        let (client, _server) = ApiServer::new();
+        let writer = StatusWriter::new(client);
+        let directory = Directory::new(writer.clone());
+        let (pod, finished) = (pod("a", "Pending"), Arc::new(AtomicBool::new(false)));
+        directory.put(&pod, &finished);
+        let phase = || directory.by_uid("a").unwrap().status.phase.clone();
+        assert_eq!(phase().as_deref(), Some("Pending"));
+        let status = PodStatus {
+            phase: Some("Running".into()),
+            ..PodStatus::default()
+        };
+        writer.publish(&pod, status);
+        assert_eq!(phase().as_deref(), Some("Running"));
+        finished.store(true, Ordering::Relaxed);
+        let entry = directory.by_uid("a").unwrap();
+        assert!(entry.finished);
+        let whole = entry.with_status();
+        assert_eq!(whole.status.unwrap().phase.as_deref(), Some("Running"));
+    }
+}

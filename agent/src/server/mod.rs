@@ -1,0 +1,170 @@
+//! The agent's HTTP API: HTTPS on `port`, and the few open paths on `readOnlyPort`.
+//!
+//! ```text
+//! listen: TCP -> TLS -> HTTP/1.1 (with upgrades) or HTTP/2
+//!   -> core::api::resolve: what is asked for
+//!   -> auth: who asks (certificate, token), and may they (SubjectAccessReview)
+//!   -> answer: one match on the route -> a handler -> Answer or Refusal
+//! ```
+//!
+//! * Inputs: connections; the pods of this node ([`Directory`]); the runtime; files below `/var/log`.
+//! * Outputs: answers. Handlers live in a file each and decide nothing about rights.
+//! * Tasks: one that accepts, one for each connection; they end with the server.
+
+pub(crate) mod answer;
+mod auth;
+mod certificate;
+mod connection;
+mod listen;
+mod pods;
+mod reload;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+mod tls;
+
+use std::{future::pending, net::SocketAddr, sync::Arc};
+
+use gantry_agent_core::api::{Miss, Route, Surface};
+use hyper::{StatusCode, body::Incoming, header::ALLOW};
+use kube::Client;
+use tokio_rustls::TlsAcceptor;
+
+pub(crate) use self::answer::{Answer, Body, Refusal};
+use self::{
+    auth::Auth,
+    certificate::{CertificateError, Serving},
+    connection::Service,
+    listen::{ListenError, Listener},
+    reload::LoadError,
+    tls::TlsError,
+};
+use crate::{
+    config::{Config, Settings},
+    pods::Directory,
+    runtime::Runtime,
+};
+
+/// A request as handlers get it; its head says method, path, query and headers.
+pub(crate) type Request = hyper::Request<Incoming>;
+
+/// What handlers work with; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Api {
+    pub(crate) config: Arc<Config>,
+    /// The pods of this node.
+    pub(crate) pods: Directory,
+    pub(crate) runtime: Runtime,
+}
+
+/// The API cannot be served. Final: the configuration or the machine has to change.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StartError {
+    /// `clientCAFile`.
+    #[error("cannot tell who calls the API")]
+    Auth(#[from] LoadError),
+    /// The serving certificate.
+    #[error("cannot serve the API")]
+    Certificate(#[from] CertificateError),
+    /// `tls...`.
+    #[error("cannot speak TLS as configured")]
+    Tls(#[from] TlsError),
+    /// The port.
+    #[error("cannot serve the API")]
+    Listen(#[from] ListenError),
+}
+
+/// Serves the API, and what `readOnlyPort` asks for. Does not end, but in an error. Cancel safe.
+///
+/// # Errors
+/// See [`StartError`].
+pub(crate) async fn run(api: Api, client: &Client) -> Result<(), StartError> {
+    let settings = &api.config.kubelet;
+    if !settings.enable_server {
+        return pending().await;
+    }
+    let auth = Auth::new(&api.config, client)?;
+    let certificate = Arc::new(Serving::new(&api.config)?);
+    let tls = tls::config(settings, certificate, auth.takes_certificates())?;
+    let listener = Listener::bind(SocketAddr::new(settings.address, settings.port)).await?;
+    let secured = Service {
+        api: api.clone(),
+        auth: Some(Arc::new(auth)),
+        surface: surface(settings),
+    };
+    let secured = listener.serve(secured, Some(TlsAcceptor::from(Arc::new(tls))));
+    if settings.read_only_port == 0 {
+        secured.await;
+        return Ok(());
+    }
+    let listener = Listener::bind(SocketAddr::new(settings.address, settings.read_only_port)).await?;
+    let open = Service {
+        api: api.clone(),
+        auth: None,
+        surface: Surface::READ_ONLY,
+    };
+    tokio::join!(secured, listener.serve(open, None));
+    Ok(())
+}
+
+fn surface(settings: &Settings) -> Surface {
+    Surface {
+        debugging: settings.enable_debugging_handlers,
+        system_log: settings.enable_system_log_handler,
+        profiling: settings.enable_profiling_handler,
+        debug_flags: settings.enable_debug_flags_handler,
+        checkpoint: settings.gate("ContainerCheckpoint"),
+    }
+}
+
+impl Api {
+    /// Answers a request that is allowed.
+    pub(crate) async fn answer(&self, route: Result<Route, Miss>, request: Request) -> Answer {
+        let answer = match route {
+            Ok(route) => self.dispatch(route, request).await,
+            Err(miss) => Err(missed(miss)),
+        };
+        answer.unwrap_or_else(Refusal::into_answer)
+    }
+
+    async fn dispatch(&self, route: Route, _request: Request) -> Result<Answer, Refusal> {
+        match route {
+            Route::Pods => pods::wanted(self),
+            Route::RunningPods => pods::running(self),
+            Route::Healthz(_)
+            | Route::Metrics
+            | Route::MetricsCadvisor
+            | Route::MetricsResource
+            | Route::MetricsProbes
+            | Route::MetricsSlis
+            | Route::StatsSummary
+            | Route::ContainerLogs(_)
+            | Route::Exec(_)
+            | Route::Attach(_)
+            | Route::PortForward(_)
+            | Route::Run(_)
+            | Route::Logs(_)
+            | Route::Checkpoint(_)
+            | Route::Configz
+            | Route::Flagz
+            | Route::Statusz
+            | Route::Pprof(_)
+            | Route::DebugFlags => Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, "not implemented yet")),
+        }
+    }
+}
+
+fn missed(miss: Miss) -> Refusal {
+    match miss {
+        Miss::Path => Refusal::not_found("404: Page Not Found"),
+        Miss::Method(allowed) => {
+            Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "405: Method Not Allowed").with(ALLOW, allowed)
+        }
+        Miss::Accept(formats) => {
+            let text = format!("406: Not Acceptable\n\nAvailable representations: {formats}");
+            Refusal::new(StatusCode::NOT_ACCEPTABLE, text)
+        }
+        Miss::Disabled(text) => Refusal::line(StatusCode::METHOD_NOT_ALLOWED, text),
+    }
+}
