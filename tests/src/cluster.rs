@@ -4,6 +4,8 @@
 //! Test ── a namespace of its own: create, get, wait, exec, logs     (fixture)
 //!  ├── Machine ── a node or the control plane: commands, systemd    (machine)
 //!  ├── NetNs ── sockets inside a pod, on a node, or outside          (netns)
+//!  ├── Kubectl ── the real one                                       (kubectl)
+//!  ├── NodeApi ── a node's port 10250, straight                      (node_api)
 //!  └── pods ── questions about a pod's status                        (pods)
 //! ```
 //!
@@ -17,8 +19,10 @@
 #![allow(clippy::panic, reason = "a panic is how a test fails")]
 
 mod fixture;
+mod kubectl;
 mod machine;
 mod netns;
+mod node_api;
 pub mod pods;
 mod report;
 pub mod wait;
@@ -33,8 +37,10 @@ use kube::Client;
 use tokio::runtime::Runtime;
 
 pub use fixture::Test;
+pub use kubectl::Kubectl;
 pub use machine::{Machine, Output, Stopped};
 pub use netns::{NetNs, exchange_line};
+pub use node_api::{Answer, Connection, NodeApi, Reading};
 pub use wait::{poll, secs};
 
 /// One request to the API server takes no longer than this, also while it is starting.
