@@ -108,6 +108,22 @@ fn what_changed_while_the_agent_was_away_is_done_when_it_returns() {
 }
 
 #[test]
+fn a_cgroup_that_a_pod_left_behind_is_removed() {
+    let _machine = alone(&NODE_2);
+    let machine = Machine::named("node-2");
+    let left = "pod0b5c1c0e-5d5f-4b5c-9a53-8f3f5b0f6c1d";
+    let found = || machine.run(&["find", "/sys/fs/cgroup", "-type", "d", "-name", left]);
+    let tiers = "find /sys/fs/cgroup -type d -path '*/kubepods/besteffort' -printf '%p/POD\\n'";
+    let make = format!("{tiers} | sed s/POD$/{left}/ | xargs mkdir");
+    machine.run(&["sh", "-c", &make]);
+    assert!(!found().is_empty(), "nothing was made");
+    machine.kill_unit("kubelet");
+    poll(secs(90), "the cgroup is gone", || {
+        found().is_empty().then_some(())
+    });
+}
+
+#[test]
 fn a_restarted_containerd_restarts_nothing() {
     let _machine = alone(&NODE_1);
     let test = Test::start("flt-containerd");
