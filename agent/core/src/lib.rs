@@ -26,4 +26,5 @@ pub mod qos;
 pub mod quantity;
 pub mod resources;
 pub mod status;
+pub mod streaming;
 pub mod volumes;

@@ -86,6 +86,19 @@ pub fn is_terminal(phase: &str) -> bool {
     matches!(phase, "Succeeded" | "Failed")
 }
 
+/// Whether the container named `name` has a terminal; `None` when the pod has no such container.
+#[must_use]
+pub fn tty(pod: &Pod, name: &str) -> Option<bool> {
+    let spec = pod.spec.as_ref()?;
+    let init = spec.init_containers.iter().flatten();
+    let mut containers = spec.containers.iter().chain(init);
+    if let Some(container) = containers.find(|c| c.name == name) {
+        return Some(container.tty.unwrap_or(false));
+    }
+    let mut ephemeral = spec.ephemeral_containers.iter().flatten();
+    ephemeral.find(|c| c.name == name).map(|c| c.tty.unwrap_or(false))
+}
+
 /// The pod shares the node's network.
 #[must_use]
 pub fn host_network(pod: &Pod) -> bool {

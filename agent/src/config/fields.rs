@@ -95,7 +95,7 @@ pub(crate) const FIELDS: &[Field] = &[
     plain("authorization.mode", "authorization-mode", OneOf(&["Webhook", "AlwaysAllow"]), "Webhook"),
     plain("authorization.webhook.cacheAuthorizedTTL", "authorization-webhook-cache-authorized-ttl", Duration, "5m"),
     plain("authorization.webhook.cacheUnauthorizedTTL", "authorization-webhook-cache-unauthorized-ttl", Duration, "30s"),
-    plain("streamingConnectionIdleTimeout", "streaming-connection-idle-timeout", Duration, "4h").later(),
+    plain("streamingConnectionIdleTimeout", "streaming-connection-idle-timeout", Duration, "4h"),
     opt("enableDebuggingHandlers", "enable-debugging-handlers", Bool, "true"),
     plain("enableContentionProfiling", "contention-profiling", Bool, "false").later(),
     opt("enableSystemLogHandler", "", Bool, "true"),

@@ -43,6 +43,8 @@ pub(crate) enum RuntimeError {
     Failed {
         /// The CRI method.
         operation: &'static str,
+        /// How the runtime classes it.
+        code: Code,
         /// The runtime's words, as users see them in pod status and events.
         message: String,
     },
@@ -70,7 +72,11 @@ impl RuntimeError {
             Code::Cancelled if message.contains("Timeout expired") => Self::Timeout { operation, limit },
             Code::NotFound => Self::NotFound { operation, message },
             Code::Unimplemented => Self::Unimplemented { operation },
-            _ => Self::Failed { operation, message },
+            code => Self::Failed {
+                operation,
+                code,
+                message,
+            },
         }
     }
 
@@ -84,6 +90,27 @@ impl RuntimeError {
             | Self::Unimplemented { .. }
             | Self::Malformed { .. } => self.to_string(),
         }
+    }
+
+    /// As Go programs print a gRPC status: what the reference hands to clients of exec, attach, port-forward and run.
+    #[must_use]
+    pub(crate) fn as_status(&self) -> String {
+        let (code, text) = match self {
+            Self::Unreachable { message, .. } => (Code::Unavailable, message.as_str()),
+            Self::Timeout { .. } => (Code::DeadlineExceeded, "context deadline exceeded"),
+            Self::NotFound { message, .. } => (Code::NotFound, message.as_str()),
+            Self::Unimplemented { .. } => (Code::Unimplemented, "the runtime does not implement it"),
+            Self::Failed { code, message, .. } => (*code, message.as_str()),
+            Self::Malformed { .. } => return self.to_string(),
+        };
+        format!("rpc error: code = {code:?} desc = {text}")
+    }
+
+    /// The runtime has too much to do: its limit on sessions that were prepared and not yet begun, for one.
+    #[must_use]
+    pub(crate) fn is_exhausted(&self) -> bool {
+        let exhausted = Code::ResourceExhausted;
+        matches!(self, Self::Failed { code, .. } if *code == exhausted)
     }
 
     /// False when the same call cannot succeed later.
@@ -140,5 +167,15 @@ mod tests {
         assert!(failed.is_retryable());
         assert_eq!(failed.message(), "failed to reserve name");
         assert_eq!(failed.to_string(), "X: failed to reserve name");
+        assert_eq!(
+            failed.as_status(),
+            "rpc error: code = Unknown desc = failed to reserve name"
+        );
+        assert_eq!(
+            of(Code::NotFound, "no such container").as_status(),
+            "rpc error: code = NotFound desc = no such container"
+        );
+        assert!(of(Code::ResourceExhausted, "too many").is_exhausted());
+        assert!(!failed.is_exhausted());
     }
 }

@@ -27,6 +27,7 @@ mod merge;
 mod message;
 mod observe;
 mod relist;
+mod streaming;
 mod watcher;
 
 use std::future::Future;

@@ -18,6 +18,7 @@ mod connection;
 mod listen;
 mod pods;
 mod reload;
+mod stream;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -128,10 +129,14 @@ impl Api {
         answer.unwrap_or_else(Refusal::into_answer)
     }
 
-    async fn dispatch(&self, route: Route, _request: Request) -> Result<Answer, Refusal> {
+    async fn dispatch(&self, route: Route, request: Request) -> Result<Answer, Refusal> {
         match route {
             Route::Pods => pods::wanted(self),
             Route::RunningPods => pods::running(self),
+            Route::Exec(container) => stream::exec(self, request, &container).await,
+            Route::Attach(container) => stream::attach(self, request, &container).await,
+            Route::PortForward(pod) => stream::port_forward(self, request, &pod).await,
+            Route::Run(container) => stream::run(self, request, &container).await,
             Route::Healthz(_)
             | Route::Metrics
             | Route::MetricsCadvisor
@@ -140,10 +145,6 @@ impl Api {
             | Route::MetricsSlis
             | Route::StatsSummary
             | Route::ContainerLogs(_)
-            | Route::Exec(_)
-            | Route::Attach(_)
-            | Route::PortForward(_)
-            | Route::Run(_)
             | Route::Logs(_)
             | Route::Checkpoint(_)
             | Route::Configz

@@ -23,6 +23,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::UnixListener;
 use tokio::sync::{broadcast, watch};
 use tokio::task::{JoinHandle, JoinSet};
+use tonic::Status;
 use tower::Service as _;
 
 use super::{Runtime, keys};
@@ -56,6 +57,10 @@ pub(crate) struct Model {
     pub(crate) running_pulls: usize,
     pub(crate) most_running_pulls: usize,
     pub(crate) image_status_calls: usize,
+    /// Where exec, attach and port-forward are served; empty: nothing is prepared, the runtime has too much to do.
+    pub(crate) stream_url: String,
+    /// What was asked to be prepared, in words.
+    pub(crate) sessions: Vec<String>,
 }
 
 /// The running server; ends when dropped.
@@ -150,6 +155,16 @@ impl State {
         let listener = UnixListener::bind(self.socket()).unwrap();
         let server = tokio::spawn(serve(Arc::clone(&self), listener));
         FakeRuntime { state: self, server }
+    }
+
+    /// Notes what is asked for and gives the prepared URL.
+    fn session(&self, asked: String) -> Result<String, Status> {
+        let mut model = self.model.lock().unwrap();
+        model.sessions.push(asked);
+        if model.stream_url.is_empty() {
+            return Err(Status::resource_exhausted("too many sessions"));
+        }
+        Ok(model.stream_url.clone())
     }
 
     fn end(&self, id: &str, code: i32, message: Option<&Path>) {

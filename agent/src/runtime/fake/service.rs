@@ -301,6 +301,26 @@ impl RuntimeService for State {
         })
     }
 
+    async fn exec(&self, r: Request<v1::ExecRequest>) -> Answer<v1::ExecResponse> {
+        let r = r.into_inner();
+        let streams = (r.stdin, r.stdout, r.stderr, r.tty);
+        let url = self.session(format!("exec {} {:?} {streams:?}", r.container_id, r.cmd))?;
+        ok(v1::ExecResponse { url })
+    }
+
+    async fn attach(&self, r: Request<v1::AttachRequest>) -> Answer<v1::AttachResponse> {
+        let r = r.into_inner();
+        let streams = (r.stdin, r.stdout, r.stderr, r.tty);
+        let url = self.session(format!("attach {} {streams:?}", r.container_id))?;
+        ok(v1::AttachResponse { url })
+    }
+
+    async fn port_forward(&self, r: Request<v1::PortForwardRequest>) -> Answer<v1::PortForwardResponse> {
+        let r = r.into_inner();
+        let url = self.session(format!("forward {} {:?}", r.pod_sandbox_id, r.port))?;
+        ok(v1::PortForwardResponse { url })
+    }
+
     async fn get_container_events(
         &self,
         _: Request<v1::GetEventsRequest>,
@@ -324,8 +344,5 @@ impl RuntimeService for State {
         remove_container(RemoveContainerRequest) -> RemoveContainerResponse;
         update_container_resources(UpdateContainerResourcesRequest) -> UpdateContainerResourcesResponse;
         reopen_container_log(ReopenContainerLogRequest) -> ReopenContainerLogResponse;
-        exec(ExecRequest) -> ExecResponse;
-        attach(AttachRequest) -> AttachResponse;
-        port_forward(PortForwardRequest) -> PortForwardResponse;
     }
 }
