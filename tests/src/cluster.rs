@@ -6,6 +6,7 @@
 //!  ├── NetNs ── sockets inside a pod, on a node, or outside          (netns)
 //!  ├── Kubectl ── the real one                                       (kubectl)
 //!  ├── NodeApi ── a node's port 10250, straight                      (node_api)
+//!  │    └── Session ── exec and the like over a WebSocket            (session)
 //!  └── pods ── questions about a pod's status                        (pods)
 //! ```
 //!
@@ -25,6 +26,7 @@ mod netns;
 mod node_api;
 pub mod pods;
 mod report;
+mod session;
 pub mod wait;
 
 use std::fs::File;
@@ -37,10 +39,11 @@ use kube::Client;
 use tokio::runtime::Runtime;
 
 pub use fixture::Test;
-pub use kubectl::Kubectl;
+pub use kubectl::{Kubectl, Terminal};
 pub use machine::{Machine, Output, Stopped};
 pub use netns::{NetNs, exchange_line};
 pub use node_api::{Answer, Connection, NodeApi, Reading};
+pub use session::Session;
 pub use wait::{poll, secs};
 
 /// One request to the API server takes no longer than this, also while it is starting.

@@ -2,6 +2,8 @@
 //!
 //! It is started from the test's own thread, so it is in the network of the machines, too.
 
+mod terminal;
+
 use std::io::{Read, Write};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,6 +11,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::{Machine, Output, Test, poll, run_dir};
+
+pub use terminal::Terminal;
 
 /// A kubectl that runs beside the test; it ends with this value.
 #[derive(Debug)]

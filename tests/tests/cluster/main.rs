@@ -11,5 +11,6 @@ mod network;
 mod node;
 mod probes;
 mod restarts;
+mod streams;
 mod termination;
 mod volumes;
