@@ -4,12 +4,21 @@
 //! The same tests pass on the reference programs (`hack/up --agent reference --proxy reference --cni reference`). The
 //! few behaviours that differ on purpose ask `Cluster::is_reference` and say why.
 
+#![allow(clippy::panic, reason = "a panic is how a test fails")]
+
+mod auth;
 mod config;
+mod configz;
+mod connections;
 mod containers;
 mod dns;
+mod logs;
+mod logs_errors;
+mod logs_follow;
 mod network;
 mod node;
 mod probes;
+mod raw;
 mod restarts;
 mod streams;
 mod termination;
