@@ -5,6 +5,7 @@
 
 mod addresses;
 mod bystanders;
+mod node_api;
 
 use std::sync::{Mutex, MutexGuard};
 use std::time::Instant;
@@ -16,7 +17,7 @@ use kube::ResourceExt;
 use bystanders::Bystanders;
 
 pub(crate) static NODE_1: Mutex<()> = Mutex::new(());
-static NODE_2: Mutex<()> = Mutex::new(());
+pub(crate) static NODE_2: Mutex<()> = Mutex::new(());
 
 /// The machine is this test's alone, also after another test failed with it.
 pub(crate) fn alone(machine: &'static Mutex<()>) -> MutexGuard<'static, ()> {
