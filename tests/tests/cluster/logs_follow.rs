@@ -137,7 +137,7 @@ fn rotated(machine: &Machine, directory: &str) -> Vec<String> {
 fn rotation_neither_loses_nor_doubles_a_line() {
     let test = Test::start("fol-rotation");
     let machine = Machine::named("node-1");
-    let script = format!("{NUMBERED} for i in 1 2 3; do burst 2800; trickle step$i; done");
+    let script = format!("{NUMBERED} trickle go; for i in 1 2 3; do burst 2800; trickle step$i; done");
     let pod = writer(&test, "says", &script);
     let directory = format!(
         "/var/log/pods/{}_says_{}/c",
@@ -147,6 +147,8 @@ fn rotation_neither_loses_nor_doubles_a_line() {
     let kubectl = test.start_kubectl(&["logs", "-f", "says"]);
     // The reference forgets what a reader had not read when its file was rotated twice.
     let slow = (!test.cluster.is_reference("agent")).then(|| open(&test, "says", "follow=true"));
+    kubectl.wait_said("the first lines", secs(30), |said| said.starts_with("00000000\n"));
+    test.exec(&pod, "c", "touch /v/go");
     for step in 1..=3 {
         let mut seen = Vec::new();
         poll(secs(60), &format!("rotation {step}: {seen:?}"), || {
