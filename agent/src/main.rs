@@ -13,6 +13,7 @@ mod events;
 mod health;
 mod hooks;
 mod images;
+mod logs;
 mod node;
 mod normal;
 mod objects;

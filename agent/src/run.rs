@@ -22,11 +22,12 @@ use crate::{
     config::Config,
     events::{self, EventType, Events},
     health,
+    logs::{Policy, Rotation, Tapes},
     node::{Clients, NodeAgent},
     pods::Directory,
     process,
     runtime::Runtime,
-    server::{self, Api},
+    server::{self, Api, logs::Logs},
     status::StatusWriter,
 };
 
@@ -117,10 +118,14 @@ async fn serve(config: Arc<Config>) -> anyhow::Result<()> {
         }
         Ok(())
     };
+    let tapes = Tapes::start();
+    let policy = Policy::of(settings);
+    let _log_rotation = policy.map(|policy| Rotation::start(policy, runtime.clone(), tapes.clone()));
     let api = Api {
         config: config.clone(),
         pods: directory,
         runtime,
+        logs: Logs::new(tapes),
     };
     let server = async { Ok(server::run(api, main).await?) };
     // None ends but in an error that only a new start can heal.

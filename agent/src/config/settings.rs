@@ -170,7 +170,12 @@ pub(crate) struct Settings {
     /// Size at which a container log is rotated, a quantity.
     pub(crate) container_log_max_size: String,
     /// Log files kept for a container.
-    pub(crate) container_log_max_files: u32,
+    pub(crate) container_log_max_files: usize,
+    /// Logs rotated at the same time.
+    pub(crate) container_log_max_workers: usize,
+    /// How often the sizes of logs are looked at.
+    #[serde(deserialize_with = "de_duration")]
+    pub(crate) container_log_monitor_interval: Duration,
     /// Resources kept from pods for the system.
     pub(crate) system_reserved: BTreeMap<String, String>,
     /// Resources kept from pods for Kubernetes' daemons.

@@ -23,6 +23,7 @@ mod error;
 pub(crate) mod fake;
 mod hints;
 mod image;
+mod log;
 mod merge;
 mod message;
 mod observe;
@@ -45,6 +46,7 @@ pub(crate) use cache::PodCache;
 pub(crate) use calls::ExecOutput;
 pub(crate) use error::RuntimeError;
 pub(crate) use image::{Image, PullAuth};
+pub(crate) use log::ContainerLog;
 pub(crate) use observe::keys;
 pub(crate) use watcher::Watcher;
 

@@ -37,6 +37,8 @@ const IDLE: Duration = Duration::from_secs(90);
 const HEADER: Duration = IDLE;
 /// The size of a request's head, bytes. A path and its query (the command of an exec) may have 64 KiB.
 const HEADER_BYTES: usize = 128 * 1024;
+/// Of an answer, what an HTTP/2 stream takes before its client has read any of it.
+const SEND_BYTES: usize = 128 * 1024;
 /// Requests at the same time on one HTTP/2 connection; Go's default.
 const STREAMS: u32 = 250;
 /// A silent HTTP/2 peer is asked this often whether it lives, and has as long to answer.
@@ -103,6 +105,7 @@ where
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)
+        .max_send_buf_size(SEND_BYTES)
         .max_header_list_size(u32::try_from(HEADER_BYTES).unwrap_or(u32::MAX))
         .keep_alive_interval(PING)
         .keep_alive_timeout(PING);

@@ -16,6 +16,7 @@ mod auth;
 mod certificate;
 mod connection;
 mod listen;
+pub(crate) mod logs;
 mod pods;
 mod reload;
 mod stream;
@@ -57,6 +58,8 @@ pub(crate) struct Api {
     /// The pods of this node.
     pub(crate) pods: Directory,
     pub(crate) runtime: Runtime,
+    /// For readers of container logs.
+    pub(crate) logs: logs::Logs,
 }
 
 /// The API cannot be served. Final: the configuration or the machine has to change.
@@ -137,6 +140,9 @@ impl Api {
             Route::Attach(container) => stream::attach(self, request, &container).await,
             Route::PortForward(pod) => stream::port_forward(self, request, &pod).await,
             Route::Run(container) => stream::run(self, request, &container).await,
+            Route::ContainerLogs(of) => {
+                logs::handle(self, request.uri().query().unwrap_or_default(), &of).await
+            }
             Route::Healthz(_)
             | Route::Metrics
             | Route::MetricsCadvisor
@@ -144,7 +150,6 @@ impl Api {
             | Route::MetricsProbes
             | Route::MetricsSlis
             | Route::StatsSummary
-            | Route::ContainerLogs(_)
             | Route::Logs(_)
             | Route::Checkpoint(_)
             | Route::Configz

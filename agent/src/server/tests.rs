@@ -73,6 +73,7 @@ impl Rig {
             pods: directory([pod]),
             runtime: Runtime::connect("/nonexistent/cri.sock", DEADLINE).unwrap(),
             config: config.clone(),
+            logs: logs::Logs::new(crate::logs::Tapes::start()),
         };
         let auth = Auth::new(&config, &client).unwrap();
         let tls = tls::config(&config.kubelet, Arc::new(Serving::new(&config).unwrap()), true).unwrap();

@@ -52,7 +52,7 @@ pub struct Unsupported {
 }
 
 /// Turns the bytes of a log into what the reader sees.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Printer {
     since: Option<Timestamp>,
     timestamps: bool,

@@ -112,7 +112,7 @@ impl PodHands {
                     .await
             }
             Step::StopContainer { id, grace_secs, .. } => tools.stop_container(&uid, &id, grace_secs).await,
-            Step::RemoveContainer { id } => done("FailedRemove", tools.runtime.remove_container(&id).await),
+            Step::RemoveContainer { id } => tools.remove_container(&pod, &id).await,
             Step::StopSandbox { id } => done(
                 "FailedKillPod",
                 tools.turns.stop_sandbox(tools.runtime.stop_sandbox(&id)).await,

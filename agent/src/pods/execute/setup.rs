@@ -14,6 +14,7 @@ use super::{
     error::{failed, refused},
 };
 use crate::{
+    logs,
     pods::{spec::files, steps::StepResult},
     volumes::VolumeError,
 };
@@ -39,6 +40,26 @@ fn not_mounted(error: &VolumeError) -> StepError {
 }
 
 impl Tools {
+    /// A container that nobody asks for any more, and its log. The log stays when the container does.
+    pub(super) async fn remove_container(&self, pod: &Pod, id: &str) -> StepResult {
+        let uid = pod.metadata.uid.clone().unwrap_or_default();
+        let observed = self.runtime.pods().get(&uid).unwrap_or_default();
+        let removed = self.runtime.remove_container(id).await;
+        removed.map_err(|e| failed(REMOVE, &e))?;
+        let Some(container) = observed.containers.iter().find(|c| c.id == id) else {
+            return Ok(Outcome::Done);
+        };
+        let log = logs::log_path(&self.node.pod_logs_dir, &observed, container);
+        let link = Path::new(files::LOG_LINKS).join(files::link_name(pod, &container.name, id));
+        match tokio::task::spawn_blocking(move || logs::remove_logs(&log, &link)).await {
+            Ok(Ok(())) => {}
+            // What stays goes with the pod.
+            Ok(Err(error)) => tracing::warn!(container = id, %error, "cannot remove the container's log"),
+            Err(error) => tracing::warn!(container = id, %error, "cannot remove the container's log"),
+        }
+        Ok(Outcome::Done)
+    }
+
     /// What is left of a pod that the API server no longer has: its logs and the links to them, and what the removal
     /// of its volumes and its cgroup has missed.
     pub(super) async fn clean_up(&self, pod: &Pod) -> StepResult {

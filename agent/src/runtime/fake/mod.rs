@@ -4,6 +4,7 @@
 //! statuses as containerd does.
 
 mod images;
+mod logs;
 mod service;
 
 use std::collections::BTreeMap;
@@ -40,6 +41,7 @@ pub(crate) struct State {
     status_calls: AtomicUsize,
     /// Pulls wait while this is false.
     pulls_may_end: watch::Sender<bool>,
+    refuse_reopen: AtomicBool,
 }
 
 #[derive(Default)]
@@ -86,6 +88,7 @@ impl FakeRuntime {
             hang: AtomicBool::new(false),
             status_calls: AtomicUsize::new(0),
             pulls_may_end: watch::Sender::new(true),
+            refuse_reopen: AtomicBool::new(false),
         });
         state.restart().await
     }

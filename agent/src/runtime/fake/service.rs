@@ -215,6 +215,7 @@ impl RuntimeService for State {
                 labels: config.labels,
                 annotations: config.annotations,
                 mounts: config.mounts,
+                log_path: super::logs::path(request.sandbox_config.as_ref(), &config.log_path),
                 ..v1::ContainerStatus::default()
             };
             model
@@ -339,10 +340,17 @@ impl RuntimeService for State {
         Ok(Response::new(Box::pin(events)))
     }
 
+    async fn reopen_container_log(
+        &self,
+        r: Request<v1::ReopenContainerLogRequest>,
+    ) -> Answer<v1::ReopenContainerLogResponse> {
+        self.reopen_log(&r.into_inner().container_id)?;
+        ok(v1::ReopenContainerLogResponse {})
+    }
+
     not_offered! {
         update_pod_sandbox_resources(UpdatePodSandboxResourcesRequest) -> UpdatePodSandboxResourcesResponse;
         remove_container(RemoveContainerRequest) -> RemoveContainerResponse;
         update_container_resources(UpdateContainerResourcesRequest) -> UpdateContainerResourcesResponse;
-        reopen_container_log(ReopenContainerLogRequest) -> ReopenContainerLogResponse;
     }
 }

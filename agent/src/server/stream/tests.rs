@@ -56,6 +56,7 @@ impl Rig {
             config: Arc::new(config("")),
             pods: directory([serde_json::from_value(pod).unwrap()]),
             runtime,
+            logs: crate::server::logs::Logs::new(crate::logs::Tapes::start()),
         };
         let (listener, mut tasks) = (TcpListener::bind("127.0.0.1:0").await.unwrap(), JoinSet::new());
         let address = listener.local_addr().unwrap();
