@@ -307,10 +307,15 @@ fn dependent_defaults_follow_their_fields() {
 
 #[test]
 fn fields_without_effect_are_named_when_they_are_set() {
-    let (_, notices) = load_text(&with_header("readOnlyPort: 10255\nmaxPods: 9\nstaticPodPath: ''")).unwrap();
+    let (_, notices) = load_text(&with_header(
+        "topologyManagerScope: pod\nmaxPods: 9\nstaticPodPath: ''",
+    ))
+    .unwrap();
     let notice = notices.iter().find(|n| n.contains("no effect")).unwrap();
     assert!(
-        notice.contains("readOnlyPort") && !notice.contains("maxPods") && !notice.contains("staticPodPath")
+        notice.contains("topologyManagerScope")
+            && !notice.contains("maxPods")
+            && !notice.contains("staticPodPath")
     );
 }
 
