@@ -1,0 +1,193 @@
+//! The text of `/metrics/cadvisor`: some fifty figures for each cgroup, after those of the machine.
+//!
+//! Rows are the node (`/`), the cgroups above pods, pods, their sandboxes and containers, and the agent's own cgroup.
+//! A pod's own row has no container and no image, so that sums over containers count nothing twice. Figures carry the
+//! time when they were read, facts (limits, start) do not. Differences to the reference, on purpose:
+//!
+//! * figures are read when they are asked for, not up to 15 seconds before;
+//! * the seconds of a file system's disk are seconds (the reference divides milliseconds as if they were nanoseconds);
+//! * OOM kills are the kernel's count of the cgroup, so that none is missed while the agent is away.
+
+mod cpu;
+mod disk;
+mod general;
+mod memory;
+mod network;
+
+#[cfg(test)]
+mod tests;
+
+use jiff::Timestamp;
+
+use super::figures::{Figures, FileSystem, Limits};
+use super::machine::MachineFacts;
+use super::text::{Kind, Labels, Place, Stamp, Text, Value};
+
+/// One cgroup.
+#[derive(Debug)]
+pub struct Row<'a> {
+    /// Whose it is.
+    pub labels: &'a Labels,
+    /// What it uses.
+    pub figures: &'a Figures,
+    /// What it may use.
+    pub limits: &'a Limits,
+    /// The node's own row has its file systems.
+    pub file_systems: &'a [FileSystem],
+}
+
+/// A block device's name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceName {
+    /// Device numbers.
+    pub major: u64,
+    /// Device numbers.
+    pub minor: u64,
+    /// `/dev/sda`.
+    pub name: String,
+}
+
+/// Everything that one scrape tells.
+#[derive(Debug)]
+pub struct Scrape<'a> {
+    /// Now.
+    pub at: Timestamp,
+    /// The machine.
+    pub machine: &'a MachineFacts,
+    /// The cgroups.
+    pub rows: &'a [Row<'a>],
+    /// Block devices; the first that fits names a device.
+    pub devices: &'a [DeviceName],
+    /// Something could not be read.
+    pub failed: bool,
+}
+
+impl Scrape<'_> {
+    /// Writes the answer into `buffer`, which may have been used before.
+    #[must_use]
+    pub fn write(&self, buffer: Vec<u8>) -> Vec<u8> {
+        let mut text = Text::into_buffer(buffer);
+        let failed = Value::Number(u64::from(self.failed));
+        super::machine::version(self.machine, &mut text);
+        let now = Stamp::new(self.at);
+        let stamps: Vec<Stamp> = self.rows.iter().map(|row| Stamp::new(row.figures.at)).collect();
+        for group in GROUPS {
+            for family in *group {
+                let before = text.len();
+                text.family(family.name, family.help, family.kind);
+                let head = text.len();
+                for (row, at) in self.rows.iter().zip(&stamps) {
+                    let mut out = Out {
+                        text: &mut text,
+                        name: family.name,
+                        labels: row.labels,
+                        at,
+                        now: &now,
+                        seconds: self.at.as_second(),
+                        devices: self.devices,
+                    };
+                    (family.values)(row, &mut out);
+                }
+                if text.len() == head {
+                    text.truncate(before);
+                }
+            }
+        }
+        text.family(
+            "container_scrape_error",
+            "1 if there was an error while getting container metrics, 0 otherwise",
+            Kind::Gauge,
+        );
+        text.plain("container_scrape_error", "").value(failed);
+        super::machine::write(self.machine, &mut text);
+        text.finish()
+    }
+}
+
+/// All families, in groups; the order of families has no meaning in the format.
+const GROUPS: &[&[Family]] = &[
+    general::FAMILIES,
+    cpu::FAMILIES,
+    memory::FAMILIES,
+    disk::SPACE,
+    disk::WORK,
+    disk::COST,
+    network::FAMILIES,
+];
+
+/// One family: its name and what a row has to say in it.
+struct Family {
+    name: &'static str,
+    help: &'static str,
+    kind: Kind,
+    values: fn(&Row<'_>, &mut Out<'_>),
+}
+
+const fn counter(name: &'static str, help: &'static str, values: fn(&Row<'_>, &mut Out<'_>)) -> Family {
+    Family {
+        name,
+        help,
+        kind: Kind::Counter,
+        values,
+    }
+}
+
+const fn gauge(name: &'static str, help: &'static str, values: fn(&Row<'_>, &mut Out<'_>)) -> Family {
+    Family {
+        name,
+        help,
+        kind: Kind::Gauge,
+        values,
+    }
+}
+
+/// Where a row's values of one family go.
+struct Out<'a> {
+    text: &'a mut Text,
+    name: &'static str,
+    labels: &'a Labels,
+    at: &'a Stamp,
+    now: &'a Stamp,
+    seconds: i64,
+    devices: &'a [DeviceName],
+}
+
+impl Out<'_> {
+    /// A figure, at the time when it was read.
+    fn put(&mut self, value: Value) {
+        self.with(&[], value);
+    }
+
+    /// A figure with labels of its own, written out.
+    fn with(&mut self, extra: &[(Place, &str)], value: Value) {
+        self.text
+            .line(self.name, self.labels, extra)
+            .value_at(value, self.at);
+    }
+
+    /// A fact, without a time.
+    fn fact(&mut self, value: Value) {
+        self.text.line(self.name, self.labels, &[]).value(value);
+    }
+
+    /// Something of this moment.
+    fn seen(&mut self) {
+        let value = Value::Signed(self.seconds);
+        self.text
+            .line(self.name, self.labels, &[])
+            .value_at(value, self.now);
+    }
+
+    /// A device's name; empty when nobody knows it, as in the reference.
+    fn device(&self, major: u64, minor: u64) -> &str {
+        let found = self
+            .devices
+            .iter()
+            .find(|device| (device.major, device.minor) == (major, minor));
+        found.map_or("", |device| device.name.as_str())
+    }
+}
+
+fn number(out: &mut Out<'_>, value: u64) {
+    out.put(Value::Number(value));
+}
