@@ -24,6 +24,7 @@ mod report;
 mod run;
 mod runtime;
 mod server;
+mod stats;
 mod status;
 #[cfg(test)]
 mod testing;

@@ -57,14 +57,11 @@ pub(crate) fn prepare(settings: &Settings) {
     let wanted = settings.max_open_files;
     if limit.current.is_some_and(|current| current < wanted) {
         let maximum = limit.maximum.map(|maximum| maximum.max(wanted));
-        if let Err(error) = setrlimit(
-            Resource::Nofile,
-            Rlimit {
-                current: Some(wanted),
-                maximum,
-            },
-        ) {
-            warn!(%error, wanted, "cannot raise the limit of open files (maxOpenFiles)");
+        let raise = |current, maximum| setrlimit(Resource::Nofile, Rlimit { current, maximum });
+        if let Err(error) = raise(Some(wanted), maximum) {
+            // As far as it goes without privileges.
+            let raised = raise(limit.maximum, limit.maximum).is_ok();
+            warn!(%error, wanted, raised, "cannot raise the limit of open files (maxOpenFiles)");
         }
     }
 }

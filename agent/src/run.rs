@@ -28,6 +28,7 @@ use crate::{
     process,
     runtime::Runtime,
     server::{self, Api, logs::Logs},
+    stats::Stats,
     status::StatusWriter,
 };
 
@@ -95,11 +96,13 @@ async fn serve(config: Arc<Config>) -> anyhow::Result<()> {
     }
     let main = &clients.main;
     let directory = Directory::new(StatusWriter::new(main.clone()));
+    let stats = Stats::new(&config, runtime.clone());
     let base = pods::Base {
         client: main.clone(),
         runtime: runtime.clone(),
         events: events.clone(),
         directory: directory.clone(),
+        stats: stats.clone(),
     };
     let pods = async {
         let tasks = pods::start(&config, base, &node).await;
@@ -126,6 +129,7 @@ async fn serve(config: Arc<Config>) -> anyhow::Result<()> {
         pods: directory,
         runtime,
         logs: Logs::new(tapes),
+        stats,
     };
     let server = async { Ok(server::run(api, main).await?) };
     // None ends but in an error that only a new start can heal.

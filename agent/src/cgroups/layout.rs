@@ -102,6 +102,16 @@ impl Layout {
         }
     }
 
+    /// The cgroup's folder in the tree of a controller; version 2 has one tree for all.
+    pub(crate) fn folder(&self, controller: &str, path: &str) -> Option<PathBuf> {
+        self.tree(controller).map(|tree| below(tree, path))
+    }
+
+    /// The cgroup's folders, one in each tree.
+    pub(crate) fn folders(&self, path: &str) -> Vec<PathBuf> {
+        self.trees().into_iter().map(|tree| below(tree, path)).collect()
+    }
+
     /// It is there in some tree.
     pub(super) fn exists(&self, path: &str) -> bool {
         self.trees().into_iter().any(|tree| below(tree, path).is_dir())

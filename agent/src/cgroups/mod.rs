@@ -8,10 +8,11 @@
 //! └── besteffort/pod<uid>                    2 shares
 //! ```
 //!
-//! * [`name`]: names, and how the two drivers write them; [`layout`]: where cgroups are, version 1 (also hybrid) or 2;
+//! * [`find`]: for those who only look. [`name`]: names, and how the two drivers write them; [`layout`]: where cgroups are, version 1 (also hybrid) or 2;
 //!   [`values`]: which files say what; [`systemd`]: slices over D-Bus.
 //! * No tasks. Making, changing and removing run on blocking threads, so that one slow cgroup delays nobody else.
 
+mod find;
 mod layout;
 mod name;
 mod systemd;

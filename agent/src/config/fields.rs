@@ -161,7 +161,7 @@ pub(crate) const FIELDS: &[Field] = &[
     opt("containerLogMaxFiles", "container-log-max-files", Int(2, I32), "5"),
     opt("containerLogMaxWorkers", "", Int(1, I32), "1"),
     opt("containerLogMonitorInterval", "", Duration, "10s"),
-    plain("volumeStatsAggPeriod", "volume-stats-agg-period", Duration, "1m").later(),
+    plain("volumeStatsAggPeriod", "volume-stats-agg-period", Duration, "1m"),
     plain("volumePluginDir", "volume-plugin-dir", Str, "/usr/libexec/kubernetes/kubelet-plugins/volume/exec/").later(),
     plain("allowedUnsafeSysctls", "allowed-unsafe-sysctls", StrList, "").later(),
     opt("seccompDefault", "seccomp-default", Bool, "false"),

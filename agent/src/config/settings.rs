@@ -65,6 +65,9 @@ pub(crate) struct Settings {
     pub(crate) authentication: Authentication,
     /// What callers may do.
     pub(crate) authorization: Authorization,
+    /// Time between two measurements of a pod's volumes; zero: never.
+    #[serde(deserialize_with = "de_duration")]
+    pub(crate) volume_stats_agg_period: Duration,
     /// Image pulls per second; 0: no limit.
     #[serde(rename = "registryPullQPS")]
     pub(crate) registry_pull_qps: u32,

@@ -19,6 +19,7 @@ use crate::{
     probes::Probes,
     report::Chain,
     runtime::{CgroupDriver, Runtime},
+    stats::Stats,
     volumes::{Allocatable, Volumes},
 };
 
@@ -28,6 +29,7 @@ pub(super) struct Base {
     pub(super) runtime: Runtime,
     pub(super) events: Events,
     pub(super) directory: Directory,
+    pub(super) stats: Stats,
 }
 
 /// Make them and let them run pods. Waits for the runtime's first answer and for our Node to have an address; both come
@@ -42,9 +44,11 @@ pub(super) async fn start(
         runtime,
         events,
         directory,
+        stats,
     } = base;
     let machine = Machine::read(Path::new("/"));
     let cgroups = cgroups(config, &machine, &runtime, &events).await?;
+    stats.attach(&cgroups);
     let node = with_address(node_agent.node()).await;
     let objects = Objects::new(&client);
     let of_node = config.clone();

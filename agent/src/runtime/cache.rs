@@ -56,6 +56,14 @@ impl PodCache {
         self.lock().index.get(uid).cloned()
     }
 
+    /// Every pod that the runtime has something of, as far as known.
+    #[must_use]
+    pub(crate) fn all(&self) -> Vec<Arc<ObservedPod>> {
+        let shared = self.lock();
+        let uids = shared.index.uids();
+        uids.filter_map(|uid| shared.index.get(uid).cloned()).collect()
+    }
+
     /// The UIDs of all pods that the runtime has something of; `None` before the first full list, when an absent
     /// pod means nothing.
     #[must_use]

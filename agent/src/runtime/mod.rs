@@ -28,6 +28,7 @@ mod merge;
 mod message;
 mod observe;
 mod relist;
+mod stats;
 mod streaming;
 mod watcher;
 
@@ -48,6 +49,7 @@ pub(crate) use error::RuntimeError;
 pub(crate) use image::{Image, PullAuth};
 pub(crate) use log::ContainerLog;
 pub(crate) use observe::keys;
+pub(crate) use stats::FsUsage;
 pub(crate) use watcher::Watcher;
 
 /// The CRI version string that the reference sends with `Version`.

@@ -19,6 +19,7 @@ mod listen;
 pub(crate) mod logs;
 mod pods;
 mod reload;
+mod stats;
 mod stream;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -46,6 +47,7 @@ use crate::{
     config::{Config, Settings},
     pods::Directory,
     runtime::Runtime,
+    stats::Stats,
 };
 
 /// A request as handlers get it; its head says method, path, query and headers.
@@ -60,6 +62,8 @@ pub(crate) struct Api {
     pub(crate) runtime: Runtime,
     /// For readers of container logs.
     pub(crate) logs: logs::Logs,
+    /// Figures.
+    pub(crate) stats: Stats,
 }
 
 /// The API cannot be served. Final: the configuration or the machine has to change.
@@ -136,6 +140,9 @@ impl Api {
         match route {
             Route::Pods => pods::wanted(self),
             Route::RunningPods => pods::running(self),
+            Route::MetricsCadvisor => stats::cadvisor(self).await,
+            Route::MetricsResource => stats::resources(self).await,
+            Route::StatsSummary => stats::summary(self, &request).await,
             Route::Exec(container) => stream::exec(self, request, &container).await,
             Route::Attach(container) => stream::attach(self, request, &container).await,
             Route::PortForward(pod) => stream::port_forward(self, request, &pod).await,
@@ -145,11 +152,8 @@ impl Api {
             }
             Route::Healthz(_)
             | Route::Metrics
-            | Route::MetricsCadvisor
-            | Route::MetricsResource
             | Route::MetricsProbes
             | Route::MetricsSlis
-            | Route::StatsSummary
             | Route::Logs(_)
             | Route::Checkpoint(_)
             | Route::Configz

@@ -69,9 +69,11 @@ impl Rig {
         }))
         .unwrap();
         let (client, api_server) = ApiServer::new();
+        let runtime = Runtime::connect("/nonexistent/cri.sock", DEADLINE).unwrap();
         let api = Api {
             pods: directory([pod]),
-            runtime: Runtime::connect("/nonexistent/cri.sock", DEADLINE).unwrap(),
+            stats: Stats::new(&config, runtime.clone()),
+            runtime,
             config: config.clone(),
             logs: logs::Logs::new(crate::logs::Tapes::start()),
         };

@@ -349,6 +349,7 @@ impl RuntimeService for State {
     }
 
     not_offered! {
+        list_container_stats(ListContainerStatsRequest) -> ListContainerStatsResponse;
         update_pod_sandbox_resources(UpdatePodSandboxResourcesRequest) -> UpdatePodSandboxResourcesResponse;
         remove_container(RemoveContainerRequest) -> RemoveContainerResponse;
         update_container_resources(UpdateContainerResourcesRequest) -> UpdateContainerResourcesResponse;

@@ -16,6 +16,7 @@ use super::*;
 use crate::config::testing::config;
 use crate::pods::directory::testing::directory;
 use crate::runtime::fake::{FakeRuntime, container_config, sandbox_config};
+use crate::stats::Stats;
 use crate::testing::DEADLINE;
 
 /// Pod `pod-u` in namespace `ns` runs containers `c` and `t` (on a terminal); `over` has ended.
@@ -52,11 +53,13 @@ impl Rig {
             "metadata": {"name": "pod-u", "namespace": "ns", "uid": "u"},
             "spec": {"containers": [{"name": "c"}, {"name": "t", "tty": true}, {"name": "over"}]},
         });
+        let config = Arc::new(config(""));
         let api = Api {
-            config: Arc::new(config("")),
             pods: directory([serde_json::from_value(pod).unwrap()]),
+            stats: Stats::new(&config, runtime.clone()),
             runtime,
             logs: crate::server::logs::Logs::new(crate::logs::Tapes::start()),
+            config,
         };
         let (listener, mut tasks) = (TcpListener::bind("127.0.0.1:0").await.unwrap(), JoinSet::new());
         let address = listener.local_addr().unwrap();

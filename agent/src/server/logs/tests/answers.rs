@@ -42,10 +42,12 @@ impl Node {
             "status": {"containerStatuses": serde_json::from_str::<Value>(&status).unwrap()},
         }))
         .unwrap();
+        let config = Arc::new(config(yaml));
         let api = Api {
             pods: directory([pod]),
+            stats: crate::stats::Stats::new(&config, runtime.clone()),
             runtime,
-            config: Arc::new(config(yaml)),
+            config,
             logs: Logs::new(Tapes::start()),
         };
         Self { api, dir, fake }
