@@ -208,8 +208,40 @@ fn config(matches: &ArgMatches, hostname: &str) -> Result<Config, ConfigError> {
         node_labels: node_labels(matches)?,
         external_cloud_provider: cloud_provider(matches)?,
         kubelet,
+        flags: shown(matches),
         notices,
     })
+}
+
+/// Every flag with its value, as `/flagz` shows them: the default of those that were not given.
+fn shown(matches: &ArgMatches) -> BTreeMap<String, String> {
+    let mut flags = BTreeMap::new();
+    let own = PLAIN.iter().chain(IGNORED).chain(IGNORED_SWITCHES);
+    for name in own {
+        let default = match *name {
+            "cert-dir" => "/var/lib/kubelet/pki",
+            "root-dir" => "/var/lib/kubelet",
+            name if IGNORED_SWITCHES.contains(&name) => "false",
+            _ => "",
+        };
+        // Where somebody may have put a secret.
+        let hidden = *name == "storage-driver-password";
+        let given = last(matches, name).map(|value| if hidden { "CLASSIFIED".to_owned() } else { value });
+        flags.insert((*name).to_owned(), given.unwrap_or_else(|| default.to_owned()));
+    }
+    for field in FIELDS.iter().filter(|field| !field.flag.is_empty()) {
+        let given = last(matches, field.flag);
+        let value = given.unwrap_or_else(|| field.default.unwrap_or_default().to_owned());
+        let list = matches!(field.kind, Kind::StrList | Kind::IntList);
+        let hidden = field.flag == "manifest-url-header" && !value.is_empty();
+        let value = match (list, hidden) {
+            (_, true) => "CLASSIFIED".to_owned(),
+            (true, false) => format!("[{value}]"),
+            (false, false) => value,
+        };
+        flags.insert(field.flag.to_owned(), value);
+    }
+    flags
 }
 
 /// The value of a flag that mirrors a field. A repeated list or map grows, everything else is replaced.

@@ -1,10 +1,11 @@
 //! `/healthz` on `healthzBindAddress:healthzPort`: kubeadm waits for its 200 before it goes on.
 //!
-//! It is up before anything else and says only that the process lives; nothing more is served there
+//! It is up before anything else and says only that the process lives (the check `ping`); nothing more is served there
 //! (CVE-2019-11248). A port that is taken is tried again, as in the reference.
 
 use std::{net::SocketAddr, time::Duration};
 
+use gantry_agent_core::api::{Query, health};
 use gantry_chassis::http::{Routes, serve, text};
 use hyper::StatusCode;
 use tokio_util::sync::CancellationToken;
@@ -34,7 +35,15 @@ pub(crate) async fn start(settings: &Settings, shutdown: CancellationToken) {
 }
 
 async fn try_once(address: SocketAddr, shutdown: &CancellationToken) -> bool {
-    let routes = Routes::new().get("/healthz", |_| text(StatusCode::OK, "ok"));
+    let routes = Routes::new()
+        .get("/healthz", |request| {
+            let query = Query::parse(request.uri().query().unwrap_or_default());
+            text(
+                StatusCode::OK,
+                health::report("healthz", &[("ping", Ok(()))], &query).text,
+            )
+        })
+        .get("/healthz/ping", |_| text(StatusCode::OK, "ok"));
     match serve(address, routes, shutdown.clone()).await {
         Ok(address) => {
             info!(%address, "health endpoint");
@@ -84,6 +93,12 @@ mod tests {
             healthy.starts_with("HTTP/1.1 200") && healthy.ends_with("ok"),
             "{healthy}"
         );
+        assert!(
+            get(free, "/healthz?verbose")
+                .await
+                .ends_with("[+]ping ok\nhealthz check passed\n")
+        );
+        assert!(get(free, "/healthz/ping").await.ends_with("ok"));
         for path in ["/", "/debug/pprof/", "/healthz/syncloop", "/metrics", "/configz"] {
             assert!(get(free, path).await.starts_with("HTTP/1.1 404"), "{path}");
         }

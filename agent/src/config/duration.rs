@@ -87,6 +87,33 @@ fn parse_part(text: &str) -> Result<(i128, &str), ParseDurationError> {
     Ok((whole * scale + fraction * scale / power, rest))
 }
 
+/// A duration as Go writes it: `1m0s`, `1h0m0s`, `100ms`, `0s`.
+pub(super) fn format(nanos: i64) -> String {
+    let (sign, all) = (if nanos < 0 { "-" } else { "" }, nanos.unsigned_abs());
+    let part = |unit: u64, digits: usize| {
+        let fraction = format!("{:0digits$}", all % unit);
+        let fraction = fraction.trim_end_matches('0');
+        let dot = if fraction.is_empty() { "" } else { "." };
+        format!("{dot}{fraction}")
+    };
+    match all {
+        0 => "0s".to_owned(),
+        1..1_000 => format!("{sign}{all}ns"),
+        1_000..1_000_000 => format!("{sign}{}{}µs", all / 1_000, part(1_000, 3)),
+        1_000_000..1_000_000_000 => format!("{sign}{}{}ms", all / 1_000_000, part(1_000_000, 6)),
+        _ => {
+            let secs = all / 1_000_000_000;
+            let rest = part(1_000_000_000, 9);
+            let (hours, minutes) = (secs / 3600, secs / 60 % 60);
+            match (hours, minutes) {
+                (0, 0) => format!("{sign}{secs}{rest}s"),
+                (0, _) => format!("{sign}{minutes}m{}{rest}s", secs % 60),
+                _ => format!("{sign}{hours}h{minutes}m{}{rest}s", secs % 60),
+            }
+        }
+    }
+}
+
 /// A Go duration that cannot be negative here: a negative one counts as zero, as "disabled" does.
 pub(crate) fn parse(text: &str) -> Result<Duration, ParseDurationError> {
     Ok(Duration::from_nanos(
@@ -154,7 +181,29 @@ mod tests {
         }
     }
 
+    #[test]
+    fn writes_as_go_does() {
+        for (nanos, text) in [
+            (0, "0s"),
+            (1, "1ns"),
+            (1_500, "1.5µs"),
+            (100_000_000, "100ms"),
+            (60_000_000_000, "1m0s"),
+            (14_400_000_000_000, "4h0m0s"),
+            (90_500_000_000, "1m30.5s"),
+            (-2_000_000_000, "-2s"),
+        ] {
+            assert_eq!(format(nanos), text);
+        }
+    }
+
     proptest! {
+        #[test]
+        fn reads_what_it_writes(nanos in any::<i64>()) {
+            prop_assume!(nanos != i64::MIN);
+            prop_assert_eq!(parse_nanos(&format(nanos)), Ok(nanos));
+        }
+
         #[test]
         fn never_panics(text in ".{0,40}") {
             let _ = parse_nanos(&text);

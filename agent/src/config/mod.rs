@@ -16,6 +16,7 @@ mod fields;
 mod gates;
 mod kind;
 mod settings;
+mod shown;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -67,6 +68,8 @@ pub(crate) struct Config {
     pub(crate) external_cloud_provider: bool,
     /// KubeletConfiguration.
     pub(crate) kubelet: Settings,
+    /// The command line: every flag and its value, given or not.
+    pub(crate) flags: BTreeMap<String, String>,
     /// What was read and ignored; to be logged once.
     pub(crate) notices: Vec<String>,
 }
@@ -126,8 +129,10 @@ fn finish(mut values: Map<String, Value>, notices: &mut Vec<String>) -> Result<S
         ));
     }
     // The table checked every value, so what is left are rules of the typed form, e.g. a name server's address.
-    serde_json::from_value(Value::Object(values))
-        .map_err(|error| ConfigError::Invalid(vec![error.to_string()]))
+    let mut settings: Settings = serde_json::from_value(Value::Object(values.clone()))
+        .map_err(|error| ConfigError::Invalid(vec![error.to_string()]))?;
+    settings.document = values;
+    Ok(settings)
 }
 
 /// The drop-in files below a directory, sorted by path.

@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
 use k8s_openapi::api::core::v1::Taint;
 use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value};
 
 use super::{
     duration::{de_duration, de_duration_opt},
@@ -217,6 +218,9 @@ pub(crate) struct Settings {
     pub(crate) memory_swap: MemorySwap,
     /// Log format and verbosity.
     pub(crate) logging: Logging,
+    /// Everything, as it was written: complete, with the fields that nobody reads typed.
+    #[serde(skip)]
+    pub(crate) document: Map<String, Value>,
 }
 
 /// `authentication`.

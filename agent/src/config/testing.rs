@@ -26,6 +26,7 @@ pub(crate) fn config(yaml: &str) -> Config {
         node_labels: Default::default(),
         external_cloud_provider: false,
         kubelet: settings(yaml),
+        flags: Default::default(),
         notices: Vec::new(),
     }
 }

@@ -11,8 +11,10 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use kube::ResourceExt as _;
 
@@ -23,6 +25,8 @@ use crate::status::StatusWriter;
 pub(crate) struct Directory {
     status: StatusWriter,
     shared: Arc<Mutex<Shared>>,
+    /// When the manager last began a round.
+    round: Arc<Mutex<Option<Instant>>>,
 }
 
 #[derive(Default)]
@@ -36,6 +40,7 @@ struct Shared {
 struct Known {
     pod: Arc<Pod>,
     finished: Arc<AtomicBool>,
+    seen: Timestamp,
 }
 
 /// One pod, as of now.
@@ -47,6 +52,8 @@ pub(crate) struct Entry {
     pub(crate) status: Arc<PodStatus>,
     /// It has ended: none of its containers will run again, and it uses nothing of the node.
     pub(crate) finished: bool,
+    /// When the agent first saw it.
+    pub(crate) seen: Timestamp,
 }
 
 impl Directory {
@@ -55,6 +62,7 @@ impl Directory {
         Self {
             status,
             shared: Arc::default(),
+            round: Arc::default(),
         }
     }
 
@@ -85,13 +93,29 @@ impl Directory {
         Some(self.entry(known))
     }
 
+    /// How long ago the manager began its round; `None` before the first.
+    pub(crate) fn last_round(&self) -> Option<Duration> {
+        let round = *self.round.lock().unwrap_or_else(PoisonError::into_inner);
+        round.map(|began| began.elapsed())
+    }
+
+    /// The manager begins a round.
+    pub(super) fn begin_round(&self) {
+        *self.round.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
     /// There is this pod, or it has changed. `finished` is set by its worker.
     pub(super) fn put(&self, pod: &Arc<Pod>, finished: &Arc<AtomicBool>) {
         let Some(uid) = pod.uid() else { return };
         let mut shared = self.lock();
         shared.by_name.insert(name(pod), uid.clone());
-        let (pod, finished) = (pod.clone(), finished.clone());
-        shared.by_uid.insert(uid, Known { pod, finished });
+        let seen = shared.by_uid.get(&uid).map(|known| known.seen);
+        let known = Known {
+            pod: pod.clone(),
+            finished: finished.clone(),
+            seen: seen.unwrap_or_else(Timestamp::now),
+        };
+        shared.by_uid.insert(uid, known);
     }
 
     /// This pod is no longer wanted.
@@ -112,6 +136,7 @@ impl Directory {
         Entry {
             status: status.unwrap_or_else(|| Arc::new(known.pod.status.clone().unwrap_or_default())),
             finished: known.finished.load(Ordering::Relaxed),
+            seen: known.seen,
             pod: known.pod,
         }
     }
@@ -151,12 +176,18 @@ impl Entry {
         Some(id.split_once("://").map_or(id, |(_, id)| id)).filter(|id| !id.is_empty())
     }
 
-    /// The object with the status that the agent last computed.
+    /// The object with the status that the agent last computed, and the annotations that say where it is from, as the
+    /// reference shows it.
     pub(crate) fn with_status(&self) -> Pod {
-        Pod {
+        let mut pod = Pod {
             status: Some(PodStatus::clone(&self.status)),
             ..Pod::clone(&self.pod)
-        }
+        };
+        let annotations = pod.metadata.annotations.get_or_insert_default();
+        let seen = self.seen.strftime("%Y-%m-%dT%H:%M:%S.%9fZ").to_string();
+        annotations.insert("kubernetes.io/config.seen".to_owned(), seen);
+        annotations.insert("kubernetes.io/config.source".to_owned(), "api".to_owned());
+        pod
     }
 }
 
@@ -259,6 +290,10 @@ mod tests {
         let entry = directory.by_uid("a").unwrap();
         assert!(entry.finished);
         let whole = entry.with_status();
+        assert_eq!(
+            whole.metadata.annotations.as_ref().unwrap()["kubernetes.io/config.source"],
+            "api"
+        );
         assert_eq!(whole.status.unwrap().phase.as_deref(), Some("Running"));
     }
 }

@@ -97,6 +97,7 @@ impl<H: Hands, F: Fn() -> H> Manager<F> {
         let mut sweep = interval(SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            self.parts.directory.begin_round();
             tokio::select! {
                 // Cancel safe, by tokio's documentation.
                 update = updates.recv() => match update {

@@ -239,6 +239,29 @@ impl Runtime {
             .map(|_| ())
     }
 
+    /// Writes a running container's memory and files to an archive. `limit`: at least the request timeout.
+    ///
+    /// # Errors
+    /// See [`RuntimeError`].
+    pub(crate) async fn checkpoint_container(
+        &self,
+        id: &str,
+        location: &str,
+        limit: Duration,
+    ) -> Result<(), RuntimeError> {
+        let limit = limit.max(self.timeout);
+        let request = v1::CheckpointContainerRequest {
+            container_id: id.to_owned(),
+            location: location.to_owned(),
+            timeout: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX),
+        };
+        let mut client = self.runtime.clone();
+        let call = |r| async move { client.checkpoint_container(r).await };
+        self.unary("CheckpointContainer", limit, request, call)
+            .await
+            .map(|_| ())
+    }
+
     /// Makes the runtime open the container's log file anew, after the agent has renamed it.
     ///
     /// # Errors

@@ -14,9 +14,9 @@ use std::{
 use bytes::Bytes;
 use gantry_agent_core::api::{Head, Resolution, Surface, resolve};
 use hyper::{
-    StatusCode,
+    StatusCode, Version,
     body::{Frame, SizeHint},
-    header::{ACCEPT, HeaderValue, LOCATION},
+    header::{ACCEPT, HOST, HeaderValue, LOCATION},
     service::service_fn,
 };
 use hyper_util::{
@@ -132,6 +132,18 @@ where
 
 impl Service {
     async fn answer(&self, mut request: Request, chain: &[CertificateDer<'_>], usage: &Usage) -> Answer {
+        if request.version() == Version::HTTP_11 {
+            let hosts = request.headers().get_all(HOST).iter().count();
+            // RFC 9112, section 3.2.
+            match hosts {
+                1 => {}
+                0 => {
+                    return Refusal::bad_request("400 Bad Request: missing required Host header")
+                        .into_answer();
+                }
+                _ => return Refusal::bad_request("400 Bad Request: too many Host headers").into_answer(),
+            }
+        }
         let resolution = {
             let accept = request
                 .headers()

@@ -14,7 +14,13 @@
 pub(crate) mod answer;
 mod auth;
 mod certificate;
+mod checkpoint;
+mod configz;
 mod connection;
+mod debug;
+mod files;
+mod health;
+mod journal;
 mod listen;
 pub(crate) mod logs;
 mod pods;
@@ -26,11 +32,16 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod zpages;
 
 use std::{future::pending, net::SocketAddr, sync::Arc};
 
 use gantry_agent_core::api::{Miss, Route, Surface};
-use hyper::{StatusCode, body::Incoming, header::ALLOW};
+use hyper::{
+    StatusCode,
+    body::Incoming,
+    header::{ALLOW, RANGE},
+};
 use kube::Client;
 use tokio_rustls::TlsAcceptor;
 
@@ -137,7 +148,10 @@ impl Api {
     }
 
     async fn dispatch(&self, route: Route, request: Request) -> Result<Answer, Refusal> {
+        let query = request.uri().query();
+        let range = request.headers().get(RANGE).and_then(|range| range.to_str().ok());
         match route {
+            Route::Healthz(check) => health::check(self, check, query).await,
             Route::Pods => pods::wanted(self),
             Route::RunningPods => pods::running(self),
             Route::MetricsCadvisor => stats::cadvisor(self).await,
@@ -147,20 +161,17 @@ impl Api {
             Route::Attach(container) => stream::attach(self, request, &container).await,
             Route::PortForward(pod) => stream::port_forward(self, request, &pod).await,
             Route::Run(container) => stream::run(self, request, &container).await,
-            Route::ContainerLogs(of) => {
-                logs::handle(self, request.uri().query().unwrap_or_default(), &of).await
+            Route::ContainerLogs(of) => logs::handle(self, query.unwrap_or_default(), &of).await,
+            Route::Logs(path) => files::logs(self, &path, (query, range.unwrap_or_default())).await,
+            Route::Checkpoint(target) => checkpoint::make(self, &target, query).await,
+            Route::Configz => configz::effective(self).await,
+            Route::Flagz => zpages::flags(self, request.headers()),
+            Route::Statusz => zpages::status(request.headers()),
+            Route::Pprof(name) => debug::profile(&name),
+            Route::DebugFlags => debug::verbosity(request).await,
+            Route::Metrics | Route::MetricsProbes | Route::MetricsSlis => {
+                Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, "not implemented yet"))
             }
-            Route::Healthz(_)
-            | Route::Metrics
-            | Route::MetricsProbes
-            | Route::MetricsSlis
-            | Route::Logs(_)
-            | Route::Checkpoint(_)
-            | Route::Configz
-            | Route::Flagz
-            | Route::Statusz
-            | Route::Pprof(_)
-            | Route::DebugFlags => Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, "not implemented yet")),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! `/pods`: the pods that this node should run, with their status; `/runningpods/`: what the runtime has of them.
 
 use gantry_agent_core::observed::{ContainerState, ObservedPod};
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, PodStatus};
 use serde_json::{Value, json};
 
 use super::{Answer, Api, Refusal, answer};
@@ -57,6 +57,7 @@ fn run(observed: &ObservedPod) -> Option<Pod> {
             containers,
             ..PodSpec::default()
         }),
+        status: Some(PodStatus::default()),
         ..Pod::default()
     };
     pod.metadata.name = Some(observed.name.clone());

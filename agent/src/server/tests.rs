@@ -311,3 +311,49 @@ async fn a_port_that_is_taken_is_an_error() {
     let error = Listener::bind(address).await.err().unwrap();
     assert!(error.to_string().contains(&address.to_string()));
 }
+
+#[tokio::test]
+async fn pages_about_the_agent_itself() {
+    let rig = Rig::new(OPEN, true).await;
+    let alice = rig.authority.client("alice", &[]);
+    let get = async |path: &str| rig.get(Some(&alice), path).await;
+    let health = get("/healthz?verbose").await;
+    assert_eq!(
+        health.body,
+        "[+]ping ok\n[+]log ok\n[+]syncloop ok\nhealthz check passed\n"
+    );
+    assert_eq!(get("/healthz/syncloop").await.body, "ok");
+    let configz: Value = serde_json::from_str(&get("/configz").await.body).unwrap();
+    assert_eq!(configz["kubeletconfig"]["authorization"]["mode"], "AlwaysAllow");
+    assert!(get("/flagz").await.body.starts_with("\nkubelet flagz\nWarning: "));
+    assert!(get("/statusz").await.body.contains("Binary version: 1.36.3"));
+    assert_eq!(get("/debug/pprof/heap").await.body, "Unknown profile\n");
+    assert!(get("/debug/pprof/cmdline").await.body.contains("gantry"));
+    assert_eq!(get("/debug/flags/v").await.status, 406);
+    let bad = rig
+        .ask(Some(&alice), request(Method::PUT, "/debug/flags/v"))
+        .await;
+    assert_eq!(
+        (bad.status, bad.body.as_str()),
+        (400, "strconv.ParseUint: parsing \"\": invalid syntax\n")
+    );
+    let checkpoint = rig
+        .ask(Some(&alice), request(Method::POST, "/checkpoint/ns/x/c"))
+        .await;
+    assert_eq!(
+        (checkpoint.status, checkpoint.body.as_str()),
+        (404, "pod does not exist")
+    );
+    let checkpoint = rig
+        .ask(Some(&alice), request(Method::POST, "/checkpoint/ns/p/x"))
+        .await;
+    assert_eq!(
+        (checkpoint.status, checkpoint.body.as_str()),
+        (404, "container x does not exist")
+    );
+    let checkpoint = rig
+        .ask(Some(&alice), request(Method::POST, "/checkpoint/ns/p/c"))
+        .await;
+    let text = "checkpointing of ns/p/c failed (container c not found)";
+    assert_eq!((checkpoint.status, checkpoint.body.as_str()), (500, text));
+}

@@ -7,8 +7,13 @@
 //! query ── Query::parse() ──> single values, lists
 //! ```
 
+pub mod accept;
 pub mod area;
+pub mod health;
+pub mod nodelog;
+pub mod path;
 pub mod query;
+pub mod range;
 pub mod route;
 
 pub use area::Area;

@@ -6,7 +6,7 @@
 
 use percent_encoding::percent_decode_str;
 
-use super::{Area, query::escapes_are_sound};
+use super::{Area, path::cleaned, query::escapes_are_sound};
 
 /// A pod as a path names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -178,25 +178,6 @@ pub fn resolve(head: Head<'_>, surface: Surface) -> Resolution {
     }
     let route = switched_on(area, surface).and_then(|()| below(area, &decoded, head));
     Resolution::Found { area, route }
-}
-
-/// The path without empty, `.` and `..` segments; a slash at the end stays (Go's `http.cleanPath`).
-fn cleaned(path: &str) -> String {
-    let mut segments: Vec<&str> = Vec::new();
-    for segment in path.split('/') {
-        match segment {
-            "" | "." => {}
-            ".." => {
-                segments.pop();
-            }
-            _ => segments.push(segment),
-        }
-    }
-    let mut clean = format!("/{}", segments.join("/"));
-    if path.ends_with('/') && clean != "/" {
-        clean.push('/');
-    }
-    clean
 }
 
 /// Prefixes with everything below them, with and without the slash at the end.

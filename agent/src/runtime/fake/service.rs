@@ -353,5 +353,6 @@ impl RuntimeService for State {
         update_pod_sandbox_resources(UpdatePodSandboxResourcesRequest) -> UpdatePodSandboxResourcesResponse;
         remove_container(RemoveContainerRequest) -> RemoveContainerResponse;
         update_container_resources(UpdateContainerResourcesRequest) -> UpdateContainerResourcesResponse;
+        checkpoint_container(CheckpointContainerRequest) -> CheckpointContainerResponse;
     }
 }
