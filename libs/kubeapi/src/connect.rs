@@ -14,6 +14,7 @@ use tower::ServiceBuilder;
 
 use crate::identity::FileIdentity;
 use crate::lanes::Lanes;
+use crate::requests::{Counted, Requests};
 
 /// How long a TCP and TLS handshake may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -51,6 +52,15 @@ pub enum ConnectError {
 /// No connection is opened before the first request, so an unreachable API server is not an error here. Each call
 /// makes connections of its own: the node's lease uses a second client so that no other traffic can delay it.
 pub async fn connect(path: &Path, user_agent: &str) -> Result<kube::Client, ConnectError> {
+    connect_counted(path, user_agent, &Requests::default()).await
+}
+
+/// As [`connect`], with the requests counted in `requests`.
+pub async fn connect_counted(
+    path: &Path,
+    user_agent: &str,
+    requests: &Requests,
+) -> Result<kube::Client, ConnectError> {
     let unreadable = |source| ConnectError::Kubeconfig {
         path: path.into(),
         source: Box::new(source),
@@ -59,13 +69,13 @@ pub async fn connect(path: &Path, user_agent: &str) -> Result<kube::Client, Conn
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
         .await
         .map_err(unreadable)?;
-    client(config, user_agent).map_err(|source| ConnectError::Credentials {
+    client(config, user_agent, requests).map_err(|source| ConnectError::Credentials {
         path: path.into(),
         source: Box::new(source),
     })
 }
 
-fn client(mut config: Config, user_agent: &str) -> Result<kube::Client, kube::Error> {
+fn client(mut config: Config, user_agent: &str, requests: &Requests) -> Result<kube::Client, kube::Error> {
     if let Ok(value) = user_agent.parse() {
         config.headers.push((hyper::header::USER_AGENT, value));
     }
@@ -99,6 +109,6 @@ fn client(mut config: Config, user_agent: &str) -> Result<kube::Client, kube::Er
         .option_layer(config.auth_layer()?)
         .layer(config.extra_headers_layer()?)
         .map_err(tower::BoxError::from)
-        .service(lanes);
+        .service(Counted::new(lanes, requests.clone()));
     Ok(ClientBuilder::new(service, config.default_namespace).build())
 }

@@ -6,7 +6,8 @@
 //!   when the server's stream limit comes near);
 //! - a client certificate that is read again at each handshake, so that rotation needs no restart ([`identity`]);
 //! - dead connections are noticed within seconds (HTTP/2 PING and TCP_USER_TIMEOUT), not after the 15 minutes that
-//!   the kernel takes.
+//!   the kernel takes;
+//! - every request is counted, under client-go's names ([`requests`]).
 //!
 //! [`slim`] has the resources that are watched cluster-wide, reduced to what a node needs.
 
@@ -14,7 +15,9 @@ mod backoff;
 mod connect;
 mod identity;
 mod lanes;
+mod requests;
 pub mod slim;
 
 pub use backoff::WatchBackoff;
-pub use connect::{ConnectError, connect};
+pub use connect::{ConnectError, connect, connect_counted};
+pub use requests::Requests;
