@@ -111,7 +111,7 @@ impl Health {
     }
 }
 
-fn counted(mut answer: Answer, counter: &prometheus::CounterVec) -> Answer {
+fn counted(mut answer: Answer, counter: &prometheus::IntCounterVec) -> Answer {
     counter.with_label_values(&[answer.status().as_str()]).inc();
     answer
         .headers_mut()

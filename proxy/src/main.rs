@@ -81,10 +81,11 @@ async fn serve(flags: &Flags, settings: Settings) -> anyhow::Result<()> {
     remark(&settings);
     sysctl::set_oom_score(settings.oom_score_adj);
     sysctl::apply(&settings.conntrack);
-    let metrics = Metrics::new()?;
+    let metrics = Metrics::new();
     let health = Health::new(settings.sync_period);
     listen(&settings, &health, &metrics, &shutdown).await?;
-    let client = gantry_kubeapi::connect(&settings.kubeconfig, "gantry-proxy").await?;
+    let kubeconfig = &settings.kubeconfig;
+    let client = gantry_kubeapi::connect_counted(kubeconfig, "gantry-proxy", &metrics.requests).await?;
     let inputs = watch::start(&client, &settings.node_name);
     let proxy = Proxy {
         programmer: Programmer::open(layout(&settings)).context("nf_tables cannot be used")?,

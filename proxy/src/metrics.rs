@@ -1,11 +1,15 @@
 //! Metrics, with the reference's names where it has one.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use gantry_chassis::metrics::Process;
+use gantry_chassis::metrics::{Level, Registrar, Version, standard};
+use gantry_kubeapi::Requests;
+use gantry_proxy_core::Ruleset;
 use prometheus::{
-    Counter, CounterVec, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, Opts, Registry,
+    Gauge, GaugeVec, Histogram, IntCounter, IntCounterVec, IntGauge, Registry, exponential_buckets,
 };
+
+use crate::programmer::Done;
 
 /// The only family programmed so far.
 const IP_FAMILY: &str = "IPv4";
@@ -15,113 +19,128 @@ const IP_FAMILY: &str = "IPv4";
 pub struct Metrics {
     /// For the scrape.
     pub registry: Registry,
-    sync: Histogram,
-    sync_full: Histogram,
-    sync_partial: Histogram,
-    programming: Histogram,
-    last_sync: Gauge,
-    last_queued: Gauge,
-    /// Changes of endpoint slices that are not in the table yet.
-    pub endpoint_changes_pending: Gauge,
-    /// All changes of endpoint slices.
-    pub endpoint_changes: Counter,
-    /// Changes of services that are not in the table yet.
-    pub service_changes_pending: Gauge,
-    /// All changes of services.
-    pub service_changes: Counter,
+    syncs: Syncs,
+    /// Changes of objects.
+    pub changes: Changes,
     /// Transactions that failed.
-    pub failures: Counter,
+    pub failures: IntCounter,
+    /// Chains without use that could not be deleted.
+    pub cleanup_failures: IntCounter,
     /// Answers of `/healthz` by code.
-    pub healthz: CounterVec,
+    pub healthz: IntCounterVec,
     /// Answers of `/livez` by code.
-    pub livez: CounterVec,
-    elements: Counter,
+    pub livez: IntCounterVec,
+    /// Requests to the API server.
+    pub requests: Requests,
+    without_local: GaugeVec,
+}
+
+/// How long syncs take.
+#[derive(Clone, Debug)]
+struct Syncs {
+    all: Histogram,
+    full: Histogram,
+    partial: Histogram,
+    flows: Histogram,
+    programming: Histogram,
+    last: Gauge,
+    last_queued: Gauge,
+    elements: IntCounter,
+}
+
+/// Changes of objects, and those that are not in the table yet.
+#[derive(Clone, Debug)]
+pub struct Changes {
+    /// All changes of endpoint slices.
+    pub endpoints: IntCounter,
+    /// Those that wait.
+    pub endpoints_pending: IntGauge,
+    /// All changes of services.
+    pub services: IntCounter,
+    /// Those that wait.
+    pub services_pending: IntGauge,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Metrics {
-    /// Makes and registers all.
-    ///
-    /// # Errors
-    /// When two have one name, which a test excludes.
-    pub fn new() -> Result<Self, prometheus::Error> {
+    /// Makes and registers all. Must be called inside a tokio runtime for its tasks to be counted.
+    #[must_use]
+    pub fn new() -> Self {
         let registry = Registry::new();
-        let r = Register(&registry);
-        r.add(Process::new())?;
-        let build = GaugeVec::new(
-            Opts::new(
-                "kubernetes_build_info",
-                "The version this program stands in for, and its own.",
-            ),
-            &["git_version", "gantry_version"],
-        )?;
-        build
-            .with_label_values(&[crate::REFERENCE_VERSION, env!("CARGO_PKG_VERSION")])
-            .set(1.0);
-        r.add(build)?;
-        Ok(Self {
-            sync: r.duration(
-                "sync_proxy_rules_duration_seconds",
-                "SyncProxyRules latency in seconds",
-            )?,
-            sync_full: r.duration(
-                "sync_full_proxy_rules_duration_seconds",
-                "SyncProxyRules latency in seconds for full resyncs",
-            )?,
-            sync_partial: r.duration(
-                "sync_partial_proxy_rules_duration_seconds",
-                "SyncProxyRules latency in seconds for partial resyncs",
-            )?,
-            programming: r.histogram(
-                "network_programming_duration_seconds",
-                "In Cluster Network Programming Latency in seconds",
-                programming_buckets(),
-            )?,
-            last_sync: r.family_gauge(
-                "sync_proxy_rules_last_timestamp_seconds",
-                "The last time proxy rules were successfully synced",
-            )?,
-            last_queued: r.family_gauge(
-                "sync_proxy_rules_last_queued_timestamp_seconds",
-                "The last time a sync of proxy rules was queued",
-            )?,
-            endpoint_changes_pending: r.gauge("endpoint_changes_pending", "Pending endpoint changes")?,
-            endpoint_changes: r.counter("endpoint_changes_total", "Cumulative endpoint changes")?,
-            service_changes_pending: r.gauge("service_changes_pending", "Pending service changes")?,
-            service_changes: r.counter("service_changes_total", "Cumulative service changes")?,
-            failures: r.family_counter(
+        let version = Version {
+            kubernetes: crate::REFERENCE_VERSION,
+            own: env!("CARGO_PKG_VERSION"),
+        };
+        standard(&registry, version);
+        let r = Series(Registrar::new(&registry));
+        Self {
+            syncs: Syncs::new(r),
+            changes: Changes::new(r),
+            failures: r.counter(
                 "sync_proxy_rules_nftables_sync_failures_total",
                 "Cumulative proxy nftables sync failures",
-            )?,
-            healthz: r.codes("proxy_healthz_total", "Cumulative proxy healthz HTTP status")?,
-            livez: r.codes("proxy_livez_total", "Cumulative proxy livez HTTP status")?,
-            elements: r.family_counter(
-                "gantry_elements_written_total",
-                "Elements of sets and maps written",
-            )?,
+            ),
+            cleanup_failures: r.counter(
+                "sync_proxy_rules_nftables_cleanup_failures_total",
+                "Cumulative proxy nftables cleanup failures",
+            ),
+            healthz: r.codes("proxy_healthz_total", "Cumulative proxy healthz HTTP status"),
+            livez: r.codes("proxy_livez_total", "Cumulative proxy livez HTTP status"),
+            without_local: r.0.gauges(
+                "kubeproxy_sync_proxy_rules_no_local_endpoints_total",
+                "Number of services with a Local traffic policy and no endpoints",
+                &["ip_family", "traffic_policy"],
+            ),
+            requests: Requests::new(r.0),
             registry,
-        })
+        }
     }
 
     /// Notes a finished sync.
-    pub fn synced(&self, full: bool, elements: usize, took: Duration) {
-        let seconds = took.as_secs_f64();
-        self.sync.observe(seconds);
-        if full { &self.sync_full } else { &self.sync_partial }.observe(seconds);
-        self.last_sync.set(now_seconds());
-        #[expect(clippy::cast_precision_loss, reason = "a count of elements")]
-        self.elements.inc_by(elements as f64);
-        self.endpoint_changes_pending.set(0.0);
-        self.service_changes_pending.set(0.0);
+    pub fn synced(&self, done: &Done) {
+        let Syncs {
+            all,
+            full,
+            partial,
+            flows,
+            last,
+            elements,
+            ..
+        } = &self.syncs;
+        let seconds = (done.planning + done.writing).as_secs_f64();
+        all.observe(seconds);
+        if done.full { full } else { partial }.observe(seconds);
+        flows.observe(done.ending.as_secs_f64());
+        last.set(now_seconds());
+        elements.inc_by(u64::try_from(done.elements).unwrap_or(u64::MAX));
+        self.changes.settled();
+    }
+
+    /// Notes how many services drop traffic because of a Local policy.
+    pub fn counted(&self, ruleset: &Ruleset) {
+        let (internal, external) = ruleset.without_local();
+        for (policy, count) in [("internal", internal), ("external", external)] {
+            #[expect(clippy::cast_precision_loss, reason = "a count of services")]
+            self.without_local
+                .with_label_values(&[IP_FAMILY, policy])
+                .set(count as f64);
+        }
     }
 
     /// Notes that something has to be done.
     pub fn queued(&self) {
-        self.last_queued.set(now_seconds());
+        self.syncs.last_queued.set(now_seconds());
     }
 
     /// Notes that an endpoint change of this time is in effect.
     pub fn programmed(&self, since: SystemTime) {
-        self.programming
+        self.syncs
+            .programming
             .observe(since.elapsed().unwrap_or_default().as_secs_f64());
     }
 }
@@ -146,57 +165,102 @@ fn programming_buckets() -> Vec<f64> {
         .collect()
 }
 
-/// Makes metrics of the reference's subsystem and registers them.
-struct Register<'a>(&'a Registry);
+impl Syncs {
+    fn new(r: Series<'_>) -> Self {
+        Self {
+            all: r.duration(
+                "sync_proxy_rules_duration_seconds",
+                "SyncProxyRules latency in seconds",
+            ),
+            full: r.duration(
+                "sync_full_proxy_rules_duration_seconds",
+                "SyncProxyRules latency in seconds for full resyncs",
+            ),
+            partial: r.duration(
+                "sync_partial_proxy_rules_duration_seconds",
+                "SyncProxyRules latency in seconds for partial resyncs",
+            ),
+            flows: r.duration(
+                "conntrack_reconciler_sync_duration_seconds",
+                "ReconcileConntrackFlowsLatency latency in seconds",
+            ),
+            programming: r.histogram(
+                "network_programming_duration_seconds",
+                "In Cluster Network Programming Latency in seconds",
+                &programming_buckets(),
+            ),
+            last: r.gauge(
+                "sync_proxy_rules_last_timestamp_seconds",
+                "The last time proxy rules were successfully synced",
+            ),
+            last_queued: r.gauge(
+                "sync_proxy_rules_last_queued_timestamp_seconds",
+                "The last time a sync of proxy rules was queued",
+            ),
+            elements: Series(r.0.level(Level::Own)).counter(
+                "gantry_elements_written_total",
+                "Elements of sets and maps written",
+            ),
+        }
+    }
+}
 
-impl Register<'_> {
-    fn add(&self, metric: impl prometheus::core::Collector + 'static) -> Result<(), prometheus::Error> {
-        self.0.register(Box::new(metric))
+impl Changes {
+    fn new(r: Series<'_>) -> Self {
+        let name = |what: &str| format!("kubeproxy_sync_proxy_rules_{what}");
+        let counter = |what: &str, help| r.0.counter(&name(what), help);
+        let pending = |what: &str, help| r.0.count(&name(what), help);
+        Self {
+            endpoints: counter(
+                "endpoint_changes_total",
+                "Cumulative proxy rules Endpoint changes",
+            ),
+            endpoints_pending: pending("endpoint_changes_pending", "Pending proxy rules Endpoint changes"),
+            services: counter("service_changes_total", "Cumulative proxy rules Service changes"),
+            services_pending: pending("service_changes_pending", "Pending proxy rules Service changes"),
+        }
     }
 
-    fn opts(name: &str, help: &str) -> Opts {
-        Opts::new(name, help).namespace("kubeproxy")
+    /// Nothing waits.
+    pub fn settled(&self) {
+        self.endpoints_pending.set(0);
+        self.services_pending.set(0);
+    }
+}
+
+/// Makes series of the reference's subsystem, for the family that is programmed.
+#[derive(Clone, Copy)]
+struct Series<'a>(Registrar<'a>);
+
+impl Series<'_> {
+    fn name(name: &str) -> String {
+        format!("kubeproxy_{name}")
     }
 
-    fn duration(&self, name: &str, help: &str) -> Result<Histogram, prometheus::Error> {
-        self.histogram(name, help, prometheus::exponential_buckets(0.001, 2.0, 15)?)
+    fn duration(self, name: &str, help: &str) -> Histogram {
+        let buckets = exponential_buckets(0.001, 2.0, 15).expect("a valid series of buckets");
+        self.histogram(name, help, &buckets)
     }
 
-    fn histogram(&self, name: &str, help: &str, buckets: Vec<f64>) -> Result<Histogram, prometheus::Error> {
-        let opts = HistogramOpts::from(Self::opts(name, help)).buckets(buckets);
-        let all = HistogramVec::new(opts, &["ip_family"])?;
-        self.add(all.clone())?;
-        Ok(all.with_label_values(&[IP_FAMILY]))
+    fn histogram(self, name: &str, help: &str, buckets: &[f64]) -> Histogram {
+        let all = self
+            .0
+            .histograms(&Self::name(name), help, &["ip_family"], buckets);
+        all.with_label_values(&[IP_FAMILY])
     }
 
-    fn family_gauge(&self, name: &str, help: &str) -> Result<Gauge, prometheus::Error> {
-        let all = GaugeVec::new(Self::opts(name, help), &["ip_family"])?;
-        self.add(all.clone())?;
-        Ok(all.with_label_values(&[IP_FAMILY]))
+    fn gauge(self, name: &str, help: &str) -> Gauge {
+        let all = self.0.gauges(&Self::name(name), help, &["ip_family"]);
+        all.with_label_values(&[IP_FAMILY])
     }
 
-    fn family_counter(&self, name: &str, help: &str) -> Result<Counter, prometheus::Error> {
-        let all = CounterVec::new(Self::opts(name, help), &["ip_family"])?;
-        self.add(all.clone())?;
-        Ok(all.with_label_values(&[IP_FAMILY]))
+    fn counter(self, name: &str, help: &str) -> IntCounter {
+        let all = self.0.counters(&Self::name(name), help, &["ip_family"]);
+        all.with_label_values(&[IP_FAMILY])
     }
 
-    fn gauge(&self, name: &str, help: &str) -> Result<Gauge, prometheus::Error> {
-        let gauge = Gauge::with_opts(Self::opts(&format!("sync_proxy_rules_{name}"), help))?;
-        self.add(gauge.clone())?;
-        Ok(gauge)
-    }
-
-    fn counter(&self, name: &str, help: &str) -> Result<Counter, prometheus::Error> {
-        let counter = Counter::with_opts(Self::opts(&format!("sync_proxy_rules_{name}"), help))?;
-        self.add(counter.clone())?;
-        Ok(counter)
-    }
-
-    fn codes(&self, name: &str, help: &str) -> Result<CounterVec, prometheus::Error> {
-        let all = CounterVec::new(Self::opts(name, help), &["code"])?;
-        self.add(all.clone())?;
-        Ok(all)
+    fn codes(self, name: &str, help: &str) -> IntCounterVec {
+        self.0.counters(&Self::name(name), help, &["code"])
     }
 }
 
@@ -206,8 +270,13 @@ mod tests {
 
     #[test]
     fn the_references_names_are_there() {
-        let metrics = Metrics::new().unwrap();
-        metrics.synced(true, 7, Duration::from_millis(3));
+        let metrics = Metrics::new();
+        metrics.synced(&Done {
+            elements: 7,
+            full: true,
+            ..Done::default()
+        });
+        metrics.counted(&Ruleset::default());
         let names: Vec<String> = metrics
             .registry
             .gather()
@@ -220,6 +289,9 @@ mod tests {
             "kubeproxy_sync_proxy_rules_last_timestamp_seconds",
             "kubeproxy_sync_proxy_rules_endpoint_changes_total",
             "kubeproxy_sync_proxy_rules_service_changes_pending",
+            "kubeproxy_sync_proxy_rules_no_local_endpoints_total",
+            "kubeproxy_sync_proxy_rules_nftables_cleanup_failures_total",
+            "kubeproxy_conntrack_reconciler_sync_duration_seconds",
             "kubernetes_build_info",
             "process_resident_memory_bytes",
         ] {

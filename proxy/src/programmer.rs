@@ -37,6 +37,8 @@ pub struct Done {
     pub planning: Duration,
     /// How long the kernel took.
     pub writing: Duration,
+    /// How long it took to end stale flows.
+    pub ending: Duration,
 }
 
 /// Why the table is not right. Retry after a pause.
@@ -48,6 +50,9 @@ pub enum SyncError {
     /// A transaction failed.
     #[error("cannot write the table")]
     Commit(#[from] CommitError),
+    /// Chains without use could not be deleted.
+    #[error("cannot delete chains that nothing goes to")]
+    Tidy(#[source] CommitError),
 }
 
 /// Owner of the table of one family.
@@ -110,12 +115,12 @@ impl Programmer {
                 match self.table.apply(&changes) {
                     Ok(()) => {
                         let writing = start.elapsed() - planning;
-                        self.delete_stale(&changes);
                         Ok(Done {
                             elements: changes.ops.len(),
                             full: false,
                             planning,
                             writing,
+                            ending: self.delete_stale(&changes),
                         })
                     }
                     Err(error) => {
@@ -149,7 +154,7 @@ impl Programmer {
             debug!(count = unused.len(), "deleting chains that nothing goes to");
             if let Err(error) = self.table.delete_chains(&unused) {
                 self.phase = Phase::Wrong;
-                return Err(error.into());
+                return Err(SyncError::Tidy(error));
             }
         }
         Ok(())
@@ -191,14 +196,13 @@ impl Programmer {
         let writing = start.elapsed() - planning;
         let fronts = self.planner.ruleset().fronts.len();
         info!(fronts, elements, ?planning, ?writing, "{how}");
-        if let Some(changes) = &changes {
-            self.delete_stale(changes);
-        }
+        let ending = changes.map(|changes| self.delete_stale(&changes));
         Ok(Done {
             elements,
             full: true,
             planning,
             writing,
+            ending: ending.unwrap_or_default(),
         })
     }
 
@@ -216,15 +220,18 @@ impl Programmer {
             full: true,
             planning,
             writing,
+            ending: Duration::ZERO,
         })
     }
 
     /// Ends UDP flows whose backend is gone. A failure is logged: the table is right, and such flows end by their time-out.
-    fn delete_stale(&mut self, changes: &Changes) {
+    fn delete_stale(&mut self, changes: &Changes) -> Duration {
+        let start = Instant::now();
         let stale = stale_flows(changes, self.planner.ruleset());
         if let Err(error) = flows::delete(&mut self.conntrack, stale) {
             warn!(error = with_cause(&error), "cannot delete stale UDP flows");
         }
+        start.elapsed()
     }
 }
 

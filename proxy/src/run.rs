@@ -23,7 +23,7 @@ use crate::config::{NodePortRule, Settings};
 use crate::health::Health;
 
 use crate::metrics::Metrics;
-use crate::programmer::{Programmer, with_cause};
+use crate::programmer::{Programmer, SyncError, with_cause};
 use crate::routes::Routes;
 use crate::watch::Input;
 
@@ -122,12 +122,12 @@ impl Proxy {
             Some(Input::Object(event)) => {
                 match &event {
                     Event::Service(..) | Event::ServiceGone(_) => {
-                        self.metrics.service_changes.inc();
-                        self.metrics.service_changes_pending.inc();
+                        self.metrics.changes.services.inc();
+                        self.metrics.changes.services_pending.inc();
                     }
                     Event::Slice { .. } | Event::SliceGone(_) => {
-                        self.metrics.endpoint_changes.inc();
-                        self.metrics.endpoint_changes_pending.inc();
+                        self.metrics.changes.endpoints.inc();
+                        self.metrics.changes.endpoints_pending.inc();
                     }
                     Event::ListEnd(kind) => drop(memory.listed.insert(*kind)),
                     Event::ListStart(_) => {}
@@ -177,8 +177,7 @@ impl Proxy {
     fn program(&mut self, memory: &mut Memory) -> bool {
         if !self.programmer.is_behind() {
             memory.triggers.clear();
-            self.metrics.endpoint_changes_pending.set(0.0);
-            self.metrics.service_changes_pending.set(0.0);
+            self.metrics.changes.settled();
             return true;
         }
         self.health.queued();
@@ -186,13 +185,13 @@ impl Proxy {
         match self.programmer.sync() {
             Ok(done) => {
                 debug!(elements = done.elements, planning = ?done.planning, writing = ?done.writing, "synced");
-                self.metrics
-                    .synced(done.full, done.elements, done.planning + done.writing);
+                self.metrics.synced(&done);
                 for time in memory.triggers.drain(..) {
                     self.metrics.programmed(time);
                 }
                 self.health.updated();
                 if done.full {
+                    self.count();
                     crate::memory::trim();
                 }
                 true
@@ -206,6 +205,11 @@ impl Proxy {
                 false
             }
         }
+    }
+
+    /// Walks the whole ruleset: once in a while, not at each change.
+    fn count(&self) {
+        self.metrics.counted(self.programmer.planner().ruleset());
     }
 
     /// Sets the routes if they changed; false if that failed.
@@ -255,8 +259,12 @@ impl Proxy {
             );
             return;
         }
+        self.count();
         if let Err(error) = self.programmer.tidy() {
-            self.metrics.failures.inc();
+            match error {
+                SyncError::Tidy(_) => self.metrics.cleanup_failures.inc(),
+                SyncError::Find(_) | SyncError::Commit(_) => self.metrics.failures.inc(),
+            }
             warn!(error = with_cause(&error), "the table cannot be looked after");
         }
         // Routes and addresses may have been changed by others.

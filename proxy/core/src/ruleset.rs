@@ -207,6 +207,20 @@ impl Ruleset {
         self.facts.elements().chain(shared).chain(hidden).chain(visible)
     }
 
+    /// How many services drop internal and how many external traffic: their policy is Local, and no endpoint is on
+    /// this node.
+    #[must_use]
+    pub fn without_local(&self) -> (usize, usize) {
+        let dropping = |internal: bool| {
+            let fronts = self.fronts.values().filter(move |owned| {
+                owned.program.cluster_ip == internal && owned.program.verdict == Verdict::Drop
+            });
+            let owners: BTreeSet<&Key> = fronts.map(|owned| &owned.owner).collect();
+            owners.len()
+        };
+        (dropping(true), dropping(false))
+    }
+
     /// The chains that the verdicts go to.
     #[must_use]
     pub fn chains(&self) -> BTreeSet<Chain> {
