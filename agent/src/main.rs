@@ -14,6 +14,7 @@ mod health;
 mod hooks;
 mod images;
 mod logs;
+mod metrics;
 mod node;
 mod normal;
 mod objects;

@@ -15,6 +15,7 @@ use std::{path::Path, sync::Arc};
 
 use anyhow::Context;
 use gantry_chassis::{logging, shutdown};
+use kube::Client;
 use tracing::{info, warn};
 
 use crate::{
@@ -23,13 +24,14 @@ use crate::{
     events::{self, EventType, Events},
     health,
     logs::{Policy, Rotation, Tapes},
+    metrics::Metrics,
     node::{Clients, NodeAgent},
     pods::Directory,
     process,
     runtime::Runtime,
     server::{self, Api, logs::Logs},
     stats::Stats,
-    status::StatusWriter,
+    status::{StatusWriter, WriterMetrics},
 };
 
 /// Run the agent until SIGTERM.
@@ -76,26 +78,21 @@ async fn run(config: Arc<Config>) -> anyhow::Result<()> {
 
 async fn serve(config: Arc<Config>) -> anyhow::Result<()> {
     let settings = &config.kubelet;
-    let runtime = Runtime::connect(
-        &settings.container_runtime_endpoint,
-        settings.runtime_request_timeout,
-    )?;
+    let metrics = Metrics::new(&config);
+    let runtime = runtime(&config, &metrics)?;
     let _watcher = runtime.watch();
     let kubeconfig = bootstrap::ensure(&config).await?;
-    let clients = connect(&kubeconfig).await?;
-    let events = events::start(
-        clients.main.clone(),
-        &config.node_name,
-        settings.event_record_qps,
-        settings.event_burst,
-    );
-    announce(&events);
-    let node = NodeAgent::start(&config, clients.clone(), &runtime, &events);
+    if settings.rotate_certificates {
+        metrics.read_client_certificate(bootstrap::current_certificate(&config));
+    }
+    let clients = connect(&kubeconfig, &metrics).await?;
+    let events = start_events(clients.main.clone(), &config);
+    let node = NodeAgent::start(&config, clients.clone(), &runtime, &events, metrics.node.clone());
     if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
         warn!(%error, "cannot tell systemd that the agent is ready");
     }
     let main = &clients.main;
-    let directory = Directory::new(StatusWriter::new(main.clone()));
+    let directory = directory(main.clone(), &metrics);
     let stats = Stats::new(&config, runtime.clone());
     let base = pods::Base {
         client: main.clone(),
@@ -103,6 +100,7 @@ async fn serve(config: Arc<Config>) -> anyhow::Result<()> {
         events: events.clone(),
         directory: directory.clone(),
         stats: stats.clone(),
+        metrics: metrics.clone(),
     };
     let pods = async {
         let tasks = pods::start(&config, base, &node).await;
@@ -111,13 +109,15 @@ async fn serve(config: Arc<Config>) -> anyhow::Result<()> {
     };
     let rotation = async {
         if settings.rotate_certificates {
-            bootstrap::rotate(main.clone(), &config).await?;
+            let failures = metrics.certificates.client_failures.clone();
+            bootstrap::rotate(main.clone(), &config, failures).await?;
         }
         std::future::pending::<anyhow::Result<()>>().await
     };
     let serving = async {
         if settings.server_tls_bootstrap {
-            bootstrap::follow_serving(main, &config, node.node()).await;
+            let failures = metrics.certificates.server_failures.clone();
+            bootstrap::follow_serving(main, &config, node.node(), failures).await;
         }
         Ok(())
     };
@@ -130,20 +130,47 @@ async fn serve(config: Arc<Config>) -> anyhow::Result<()> {
         runtime,
         logs: Logs::new(tapes),
         stats,
+        metrics: metrics.clone(),
     };
     let server = async { Ok(server::run(api, main).await?) };
     // None ends but in an error that only a new start can heal.
     tokio::try_join!(pods, rotation, serving, server).map(|_| ())
 }
 
+fn runtime(config: &Config, metrics: &Metrics) -> anyhow::Result<Runtime> {
+    let settings = &config.kubelet;
+    let runtime = Runtime::connect(
+        &settings.container_runtime_endpoint,
+        settings.runtime_request_timeout,
+    )?
+    .counting(metrics.runtime.clone());
+    metrics.read_runtime(runtime.pods().clone());
+    Ok(runtime)
+}
+
+fn directory(client: Client, metrics: &Metrics) -> Directory {
+    let writer = WriterMetrics {
+        status: metrics.status.clone(),
+        starts: metrics.starts.clone(),
+    };
+    Directory::new(StatusWriter::new(client, writer))
+}
+
 /// One client for everything and one for the lease.
-async fn connect(kubeconfig: &Path) -> anyhow::Result<Clients> {
+async fn connect(kubeconfig: &Path, metrics: &Metrics) -> anyhow::Result<Clients> {
     let agent = bootstrap::user_agent();
     info!(server = bootstrap::server(kubeconfig), "API server");
     Ok(Clients {
-        main: gantry_kubeapi::connect(kubeconfig, &agent).await?,
-        lease: gantry_kubeapi::connect(kubeconfig, &agent).await?,
+        main: gantry_kubeapi::connect_counted(kubeconfig, &agent, &metrics.requests).await?,
+        lease: gantry_kubeapi::connect_counted(kubeconfig, &agent, &metrics.requests).await?,
     })
+}
+
+fn start_events(client: Client, config: &Config) -> Events {
+    let (qps, burst) = (config.kubelet.event_record_qps, config.kubelet.event_burst);
+    let events = events::start(client, &config.node_name, qps, burst);
+    announce(&events);
+    events
 }
 
 fn announce(events: &Events) {

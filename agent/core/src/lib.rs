@@ -25,6 +25,7 @@ pub mod probe;
 pub mod qos;
 pub mod quantity;
 pub mod resources;
+pub mod start;
 pub mod stats;
 pub mod status;
 pub mod streaming;

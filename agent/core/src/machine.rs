@@ -268,6 +268,18 @@ impl PodMachine {
         self.present && !going
     }
 
+    /// The API has the object.
+    #[must_use]
+    pub fn present(&self) -> bool {
+        self.present
+    }
+
+    /// The status as computed last.
+    #[must_use]
+    pub fn last_status(&self) -> &PodStatus {
+        &self.status
+    }
+
     /// The pod is to be kept running.
     #[must_use]
     pub fn syncing(&self) -> bool {

@@ -99,6 +99,22 @@ pub fn tty(pod: &Pod, name: &str) -> Option<bool> {
     ephemeral.find(|c| c.name == name).map(|c| c.tty.unwrap_or(false))
 }
 
+/// It comes from a file of the node, not from the API server.
+#[must_use]
+pub fn is_static(pod: &Pod) -> bool {
+    let annotations = pod.metadata.annotations.as_ref();
+    annotations
+        .and_then(|all| all.get("kubernetes.io/config.source"))
+        .is_some_and(|source| source != "api")
+}
+
+/// How many ephemeral containers it has.
+#[must_use]
+pub fn ephemeral_count(pod: &Pod) -> usize {
+    let list = pod.spec.as_ref().and_then(|s| s.ephemeral_containers.as_ref());
+    list.map_or(0, Vec::len)
+}
+
 /// The pod shares the node's network.
 #[must_use]
 pub fn host_network(pod: &Pod) -> bool {

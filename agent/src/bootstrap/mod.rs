@@ -36,6 +36,11 @@ use crate::{config::Config, report::Chain};
 const BACKOFF_MIN: Duration = Duration::from_millis(500);
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
 
+/// The file with the client certificate that rotation renews.
+pub(crate) fn current_certificate(config: &Config) -> PathBuf {
+    Store::client(&config.cert_dir).current()
+}
+
 /// `User-Agent` of the agent's requests.
 pub(crate) fn user_agent() -> String {
     format!(

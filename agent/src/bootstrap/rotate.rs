@@ -4,6 +4,7 @@ use std::{fs, time::Duration};
 
 use jiff::Timestamp;
 use kube::Client;
+use prometheus::IntCounter;
 use tracing::{info, warn};
 
 use super::{BACKOFF_MAX, csr::Wish, obtain, store, store::Store};
@@ -24,7 +25,11 @@ pub(crate) struct RotationError(Timestamp);
 ///
 /// # Errors
 /// When the certificate has expired.
-pub(crate) async fn rotate(client: Client, config: &Config) -> Result<(), RotationError> {
+pub(crate) async fn rotate(
+    client: Client,
+    config: &Config,
+    failures: IntCounter,
+) -> Result<(), RotationError> {
     let (store, wish) = (Store::client(&config.cert_dir), Wish::client(&config.node_name));
     loop {
         let Some(validity) = fs::read(store.current())
@@ -40,6 +45,7 @@ pub(crate) async fn rotate(client: Client, config: &Config) -> Result<(), Rotati
         sleep_until(due).await;
         let mut pause = BACKOFF_MAX;
         while let Err(error) = obtain(&client, &store, &wish).await {
+            failures.inc();
             warn!(error = %Chain(&error), expires = %validity.not_after, "cannot renew the client certificate, will retry");
             if validity.not_after <= Timestamp::now() {
                 return Err(RotationError(validity.not_after));

@@ -7,6 +7,7 @@ use std::{fs, future::pending};
 
 use jiff::Timestamp;
 use kube::Client;
+use prometheus::IntCounter;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
@@ -14,13 +15,18 @@ use super::{BACKOFF_MAX, csr::Wish, obtain, rotate, store, store::Store};
 use crate::{config::Config, node::NodeRef, report::Chain};
 
 /// Sees to it that there is one. Does not end. Cancel safe: what was asked for is asked for again.
-pub(crate) async fn follow(client: &Client, config: &Config, mut node: watch::Receiver<NodeRef>) {
+pub(crate) async fn follow(
+    client: &Client,
+    config: &Config,
+    mut node: watch::Receiver<NodeRef>,
+    failures: IntCounter,
+) {
     let store = Store::serving(&config.cert_dir);
     loop {
         let wish = wish(config, &mut node).await;
         tokio::select! {
             // Cancel safe: the key of a request under way is on the disk.
-            () = renew(client, &store, &wish) => {}
+            () = renew(client, &store, &wish, &failures) => {}
             // Cancel safe: only waits.
             () = other(config, &mut node, &wish) => info!("the node's addresses have changed: another serving certificate"),
         }
@@ -58,10 +64,11 @@ fn wished(config: &Config, node: &NodeRef) -> Option<Wish> {
 }
 
 /// Waits until the certificate is due, and asks until there is another one.
-async fn renew(client: &Client, store: &Store, wish: &Wish) {
+async fn renew(client: &Client, store: &Store, wish: &Wish, failures: &IntCounter) {
     rotate::sleep_until(due(store, wish)).await;
     let mut pause = BACKOFF_MAX;
     while let Err(error) = obtain(client, store, wish).await {
+        failures.inc();
         warn!(error = %Chain(&error), "no serving certificate, will ask again");
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(rotate::RETRY);
@@ -93,6 +100,10 @@ mod tests {
         testing::{ApiServer, DEADLINE},
     };
 
+    fn failures() -> IntCounter {
+        crate::metrics::Certificates::default().server_failures
+    }
+
     fn node(ip: &str) -> NodeRef {
         let node: Node = serde_json::from_value(json!({
             "metadata": {}, "status": {"addresses": [{"type": "InternalIP", "address": ip}]},
@@ -110,7 +121,7 @@ mod tests {
         };
         let (client, mut server) = ApiServer::new();
         let (sender, receiver) = watch::channel(None);
-        let following = tokio::spawn(async move { follow(&client, &config, receiver).await });
+        let following = tokio::spawn(async move { follow(&client, &config, receiver, failures()).await });
         sender.send_replace(node("10.0.0.5"));
         let first = server.next().await;
         assert_eq!(

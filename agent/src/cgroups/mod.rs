@@ -22,7 +22,7 @@ use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gantry_agent_core::qos::{QosClass, pod_qos};
 use gantry_agent_core::resources::{
@@ -31,6 +31,7 @@ use gantry_agent_core::resources::{
 use k8s_openapi::api::core::v1::Pod;
 use thiserror::Error;
 
+use crate::metrics::{CgroupMetrics, CgroupOperation};
 use crate::runtime::CgroupDriver;
 
 pub(crate) use layout::Layout;
@@ -122,6 +123,7 @@ pub(crate) enum CgroupError {
 #[derive(Clone)]
 pub(crate) struct Cgroups {
     shared: Arc<Shared>,
+    metrics: CgroupMetrics,
 }
 
 struct Shared {
@@ -154,7 +156,14 @@ impl Cgroups {
                 pods,
                 tiers: Mutex::default(),
             }),
+            metrics: CgroupMetrics::default(),
         }
+    }
+
+    /// The same cgroups, with operations on them counted here.
+    #[must_use]
+    pub(crate) fn counting(self, metrics: CgroupMetrics) -> Self {
+        Self { metrics, ..self }
     }
 
     /// Makes `kubepods` and the tiers, and sets what all pods may use; again whenever that changes.
@@ -224,7 +233,10 @@ impl Cgroups {
         for class in [QosClass::Guaranteed, QosClass::Burstable, QosClass::BestEffort] {
             let name = self.tier(class).child(&format!("pod{uid}"));
             if self.shared.layout.exists(&self.path(&name)) {
-                self.remove(name).await?;
+                let begun = Instant::now();
+                let removed = self.remove(name).await;
+                self.metrics.operated(CgroupOperation::Destroy, begun.elapsed());
+                removed?;
             }
         }
         Ok(())
@@ -258,7 +270,9 @@ impl Cgroups {
             cpu_shares: Some(shares),
             ..CgroupValues::default()
         };
+        let begun = Instant::now();
         let outcome = self.set(self.tier(QosClass::Burstable), values).await;
+        self.metrics.operated(CgroupOperation::Update, begun.elapsed());
         if outcome.is_err() {
             self.shared
                 .tiers
@@ -319,6 +333,13 @@ impl Cgroups {
     }
 
     async fn create(&self, name: CgroupName, values: CgroupValues) -> Result<(), CgroupError> {
+        let begun = Instant::now();
+        let outcome = self.make(name, values).await;
+        self.metrics.operated(CgroupOperation::Create, begun.elapsed());
+        outcome
+    }
+
+    async fn make(&self, name: CgroupName, values: CgroupValues) -> Result<(), CgroupError> {
         if let (Some(systemd), Some(unit)) = (&self.shared.systemd, name.slice()) {
             let v2 = self.shared.layout.is_v2();
             let started = systemd

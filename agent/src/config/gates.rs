@@ -44,7 +44,7 @@ const OFF: &str = "
     AllowUnsafeMalformedObjectDeletion CBORServingAndStorage CPUManagerPolicyAlphaOptions CRIListStreaming
     CSIVolumeHealth ChangeContainerStatusOnKubeletRestart ClientsAllowCBOR ClientsPreferCBOR
     CloudControllerManagerWatchBasedRoutesReconciliation CloudControllerManagerWebhook ClusterTrustBundle
-    ClusterTrustBundleProjection ConcurrentWatchObjectDecode ContainerStopSignals CoordinatedLeaderElection
+    ClusterTrustBundleProjection ConcurrentWatchObjectDecode ControllerManagerReleaseLeaderElectionLockOnExit ContainerStopSignals CoordinatedLeaderElection
     CrossNamespaceVolumeDataSource DRADeviceTaintRules DRAListTypeAttributes DRANodeAllocatableResources
     DRAResourcePoolStatus DRAWorkloadResourceClaims DeclarativeValidationTakeover EventedPLEG GangScheduling
     GenericWorkload HPAScaleToZero ImageVolumeWithDigest InPlacePodVerticalScalingExclusiveCPUs
@@ -88,6 +88,48 @@ const LOCKED_OFF: &str = "
     AllowOverwriteTerminationGracePeriodSeconds GitRepoVolumeDriver
 ";
 
+/// Stable although they can be changed.
+const STABLE: &str = "
+    AllowServiceExternalIPs CRDValidationRatcheting CustomCPUCFSQuotaPeriod CustomResourceFieldSelectors
+    DRAPrioritizedList InformerResourceVersion MutatingAdmissionPolicy RetryGenerateName SidecarContainers
+";
+
+/// About to go.
+const DEPRECATED: &str = "
+    AggregatedDiscoveryRemoveBetaType AllowDNSOnlyNodeCSR AllowInsecureKubeletCertificateSigningRequests
+    AllowOverwriteTerminationGracePeriodSeconds ChangeContainerStatusOnKubeletRestart
+    DeclarativeValidationTakeover DisableCPUQuotaWithExclusiveCPUs DisableNodeKubeProxyVersion
+    GitRepoVolumeDriver KMSv1 KubeletPodResourcesListUseActivePods KubeletRegistrationGetOnExistsOnly
+    SeparateCacheWatchRPC ServiceCIDRStatusFieldWiping StorageNamespaceIndex WindowsHostNetwork
+";
+
+/// Beta although they are off by default; others that are off are alpha.
+const BETA_OFF: &str = "
+    AllBeta ClusterTrustBundle ClusterTrustBundleProjection ConcurrentWatchObjectDecode
+    CoordinatedLeaderElection DRADeviceTaintRules LocalStorageCapacityIsolationFSQuotaMonitoring
+    MaxUnavailableStatefulSet PodCertificateRequest SELinuxMount SchedulerAsyncAPICalls
+    StorageVersionMigrator
+";
+
+/// All gates: name, stage as `kubernetes_feature_enabled` shows it (empty for stable), whether it is on.
+pub(crate) fn all(user: &BTreeMap<String, bool>) -> impl Iterator<Item = (&'static str, &'static str, bool)> {
+    let lists = [ON, OFF, LOCKED_ON, LOCKED_OFF, "AllAlpha AllBeta"];
+    let names = lists.into_iter().flat_map(str::split_ascii_whitespace);
+    names.map(|name| (name, stage(name), enabled(user, name)))
+}
+
+fn stage(name: &str) -> &'static str {
+    if has(DEPRECATED, name) {
+        "DEPRECATED"
+    } else if has(STABLE, name) || has(LOCKED_ON, name) {
+        ""
+    } else if has(ON, name) || has(BETA_OFF, name) {
+        "BETA"
+    } else {
+        "ALPHA"
+    }
+}
+
 fn has(list: &str, name: &str) -> bool {
     list.split_ascii_whitespace().any(|known| known == name)
 }
@@ -120,6 +162,28 @@ pub(crate) fn refuse(name: &str, value: bool) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn gates_have_stages() {
+        let user = BTreeMap::from([("EventedPLEG".to_owned(), true)]);
+        let all: Vec<_> = all(&user).collect();
+        for gate in [
+            ("EventedPLEG", "ALPHA", true),
+            ("NodeSwap", "", true),
+            ("SidecarContainers", "", true),
+            ("EnvFiles", "BETA", true),
+            ("SELinuxMount", "BETA", false),
+            ("GitRepoVolumeDriver", "DEPRECATED", false),
+            ("AllAlpha", "ALPHA", false),
+        ] {
+            assert!(all.contains(&gate), "{gate:?}");
+        }
+        for list in [STABLE, DEPRECATED, BETA_OFF] {
+            for name in list.split_ascii_whitespace() {
+                assert!(all.iter().any(|gate| gate.0 == name), "{name} is no gate");
+            }
+        }
+    }
 
     #[test]
     fn knows_defaults_locks_and_strangers() {

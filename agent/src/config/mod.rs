@@ -13,7 +13,7 @@ mod document;
 mod duration;
 mod error;
 mod fields;
-mod gates;
+pub(crate) mod gates;
 mod kind;
 mod settings;
 mod shown;

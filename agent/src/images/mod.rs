@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::core::v1::{Container, Pod, Secret};
 use thiserror::Error;
 
+use crate::metrics::{EnsureImage, ImageMetrics};
 use crate::pods::spec::{ImageRef, ImageUser, PodSandboxConfig};
 use crate::runtime::{Image, Runtime, RuntimeError};
 
@@ -70,6 +71,7 @@ pub(crate) struct Images {
     puller: Puller,
     config: Arc<ImagesConfig>,
     seen: Arc<Mutex<HashMap<String, (Image, Instant)>>>,
+    metrics: ImageMetrics,
 }
 
 /// What somebody wants an image for.
@@ -151,7 +153,14 @@ impl Images {
             puller,
             config: Arc::new(config),
             seen: Arc::default(),
+            metrics: ImageMetrics::default(),
         }
+    }
+
+    /// The same images, with wishes and pulls counted here.
+    #[must_use]
+    pub(crate) fn counting(self, metrics: ImageMetrics) -> Self {
+        Self { metrics, ..self }
     }
 
     /// Makes sure that the container's image is there as its pull policy demands. `notify` gets the events as they
@@ -185,11 +194,13 @@ impl Images {
         let policy = policy(request.container, &reference);
         if policy != Policy::Always {
             let present = self.status(&reference).await.map_err(|error| {
+                self.count(policy, None, None);
                 let message = format!("Failed to inspect image {wanted:?}: {}", error.message());
                 notify(warning("InspectFailed", message.clone()));
                 ImageError::new(ImageReason::ImageInspectError, message)
             })?;
             if let Some(image) = present {
+                self.count(policy, Some(true), Some(false));
                 notify(normal(
                     "Pulled",
                     format!(
@@ -200,11 +211,24 @@ impl Images {
             }
         }
         if policy == Policy::Never {
+            self.count(policy, Some(false), None);
             let message = format!("Container image {wanted:?} is not present with pull policy of Never");
             notify(warning("ErrImageNeverPull", message.clone()));
             return Err(ImageError::new(ImageReason::ErrImageNeverPull, message));
         }
+        // With `Always` nobody looks whether it is there.
+        let present = (policy == Policy::IfNotPresent).then_some(false);
+        self.count(policy, present, Some(true));
         self.pull(request, reference, notify).await
+    }
+
+    fn count(&self, policy: Policy, present: Option<bool>, pulled: Option<bool>) {
+        let policy = policy.as_str();
+        self.metrics.ensured(EnsureImage {
+            policy,
+            present,
+            pulled,
+        });
     }
 
     async fn pull(
@@ -225,6 +249,7 @@ impl Images {
         match pulled {
             Ok(Pulled { image, took }) => {
                 self.remember(&reference, image.clone());
+                self.metrics.pulled(image.size_bytes, started.elapsed());
                 notify(normal(
                     "Pulled",
                     format!(
@@ -289,6 +314,16 @@ enum Policy {
     Always,
     IfNotPresent,
     Never,
+}
+
+impl Policy {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Always => "always",
+            Self::IfNotPresent => "ifnotpresent",
+            Self::Never => "never",
+        }
+    }
 }
 
 /// The API server defaults the field; a static pod's container gets the same default here.

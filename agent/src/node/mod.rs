@@ -32,7 +32,7 @@ use kube::{
 use tokio::{sync::watch, task::JoinSet};
 
 pub(crate) use self::{machine::Machine, resources::reserved_for_system, runtime_state::RuntimeState};
-use crate::{config::Config, events::Events, report::Chain, runtime::Runtime};
+use crate::{config::Config, events::Events, metrics::NodeMetrics, report::Chain, runtime::Runtime};
 
 /// Our Node as the API server has it; `None` before it was registered or read.
 pub(crate) type NodeRef = Option<Arc<Node>>;
@@ -55,7 +55,13 @@ pub(crate) struct NodeAgent {
 
 impl NodeAgent {
     /// Start registration, status, lease and the watch of the runtime. Must be called inside a tokio runtime.
-    pub(crate) fn start(config: &Arc<Config>, clients: Clients, runtime: &Runtime, events: &Events) -> Self {
+    pub(crate) fn start(
+        config: &Arc<Config>,
+        clients: Clients,
+        runtime: &Runtime,
+        events: &Events,
+        metrics: NodeMetrics,
+    ) -> Self {
         let mut tasks = JoinSet::new();
         let (state, runtime_receiver) = watch::channel(RuntimeState::default());
         tasks.spawn(runtime_state::watch_runtime(runtime.clone(), state));
@@ -67,7 +73,7 @@ impl NodeAgent {
             runtime_receiver.clone(),
         );
         tasks.spawn(follow(clients.main, config.node_name.clone(), sync.node_sender()));
-        tasks.spawn(sync.run());
+        tasks.spawn(sync.counting(metrics).run());
         let seconds = config.kubelet.node_lease_duration_seconds;
         tasks.spawn(lease::keep(
             clients.lease,

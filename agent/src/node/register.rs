@@ -121,22 +121,23 @@ fn reconcile(wanted: &Node, found: &Node) -> Option<Value> {
         .then(|| json!({"metadata": {"labels": labels, "annotations": annotations}}))
 }
 
-/// Create our Node, or reconcile the one that is there. One try.
-pub(super) async fn once(api: &Api<Node>, wanted: &Node) -> Result<Node, kube::Error> {
+/// Create our Node, or reconcile the one that is there. One try. The second value: it is new.
+pub(super) async fn once(api: &Api<Node>, wanted: &Node) -> Result<(Node, bool), kube::Error> {
     let name = wanted.metadata.name.as_deref().unwrap_or_default();
     match api.create(&PostParams::default(), wanted).await {
         Err(kube::Error::Api(status)) if status.code == 409 => {}
-        other => return other,
+        other => return other.map(|node| (node, true)),
     }
     let found = api.get(name).await?;
     info!(node = name, "node was registered before");
-    match reconcile(wanted, &found) {
+    let node = match reconcile(wanted, &found) {
         Some(patch) => {
             api.patch(name, &PatchParams::default(), &Patch::Merge(patch))
-                .await
+                .await?
         }
-        None => Ok(found),
-    }
+        None => found,
+    };
+    Ok((node, false))
 }
 
 #[cfg(test)]

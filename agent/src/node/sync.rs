@@ -33,6 +33,7 @@ use super::{
 use crate::{
     config::{Config, Threshold},
     events::{EventType, Events},
+    metrics::NodeMetrics,
     report::Chain,
     runtime::{Image, Runtime},
 };
@@ -64,6 +65,7 @@ pub(super) struct Sync {
     reported: Option<(Instant, Duration)>,
     unschedulable: bool,
     rebooted: bool,
+    metrics: NodeMetrics,
 }
 
 impl Sync {
@@ -93,8 +95,14 @@ impl Sync {
             reported: None,
             unschedulable: false,
             rebooted: false,
+            metrics: NodeMetrics::default(),
         };
         (sync, receiver)
+    }
+
+    /// The same loop, with the node's start measured here.
+    pub(super) fn counting(self, metrics: NodeMetrics) -> Self {
+        Self { metrics, ..self }
     }
 
     /// Where the watch of our Node puts what it sees.
@@ -143,8 +151,12 @@ impl Sync {
             let images = self.images().await;
             let composed = self.compose(&NodeStatus::default(), images.as_deref()).await;
             let wanted = register::initial(&self.config, &self.machine, composed.status);
+            self.metrics.registers();
             match register::once(&self.api, &wanted).await {
-                Ok(node) => {
+                Ok((node, is_new)) => {
+                    if is_new {
+                        self.metrics.registered();
+                    }
                     info!(node = name, "node registered");
                     self.node.send_replace(Some(Arc::new(node)));
                     for reason in composed.events {
@@ -201,6 +213,9 @@ impl Sync {
             .api
             .patch_status(&self.config.node_name, &PatchParams::default(), &body)
             .await?;
+        if is_ready(&status) {
+            self.metrics.ready();
+        }
         self.node.send_replace(Some(Arc::new(node)));
         self.reported = Some((Instant::now(), self.spread(changed)));
         Ok(())
@@ -287,6 +302,13 @@ impl Sync {
             });
         }
     }
+}
+
+fn is_ready(status: &NodeStatus) -> bool {
+    let conditions = status.conditions.iter().flatten();
+    conditions
+        .into_iter()
+        .any(|c| c.type_ == "Ready" && c.status == "True")
 }
 
 #[cfg(test)]

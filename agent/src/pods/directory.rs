@@ -198,12 +198,12 @@ fn name(pod: &Pod) -> (String, String) {
 #[cfg(test)]
 pub(crate) mod testing {
     use super::*;
-    use crate::testing::ApiServer;
+    use crate::{status::WriterMetrics, testing::ApiServer};
 
     /// A directory of these pods; nothing is written to an API server.
     pub(crate) fn directory(pods: impl IntoIterator<Item = Pod>) -> Directory {
         let (client, _) = ApiServer::new();
-        let directory = Directory::new(StatusWriter::new(client));
+        let directory = Directory::new(StatusWriter::new(client, WriterMetrics::default()));
         for pod in pods {
             directory.put(&Arc::new(pod), &Arc::default());
         }
@@ -216,7 +216,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::testing::ApiServer;
+    use crate::{status::WriterMetrics, testing::ApiServer};
 
     fn pod(uid: &str, phase: &str) -> Arc<Pod> {
         Arc::new(
@@ -274,7 +274,7 @@ mod tests {
     #[tokio::test]
     async fn the_status_is_the_one_that_the_agent_computed_last() {
         let (client, _server) = ApiServer::new();
-        let writer = StatusWriter::new(client);
+        let writer = StatusWriter::new(client, WriterMetrics::default());
         let directory = Directory::new(writer.clone());
         let (pod, finished) = (pod("a", "Pending"), Arc::new(AtomicBool::new(false)));
         directory.put(&pod, &finished);

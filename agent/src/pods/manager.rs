@@ -32,6 +32,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument as _;
 
 use super::{
+    account::PodCounters,
     directory::Directory,
     source::Update,
     turns::Turns,
@@ -57,6 +58,7 @@ pub(crate) struct Parts {
     pub(crate) turns: Turns,
     /// Told which pods use the node, whenever that changes.
     pub(crate) active: watch::Sender<Vec<Arc<Pod>>>,
+    pub(crate) counters: PodCounters,
 }
 
 /// The manager; see the module's documentation. `hands` makes those of a pod's worker.
@@ -198,6 +200,9 @@ impl<H: Hands, F: Fn() -> H> Manager<F> {
     }
 
     fn start(&mut self, uid: String, wanted: Wanted, rejected: Option<Failure>) {
+        if let Some(failure) = &rejected {
+            self.parts.counters.pods.rejected(&failure.reason);
+        }
         let pod = &wanted.pod;
         let (name, namespace) = (pod.name_any(), pod.namespace().unwrap_or_default());
         let span = tracing::info_span!("pod", name, namespace, uid);
@@ -212,6 +217,7 @@ impl<H: Hands, F: Fn() -> H> Manager<F> {
             facts: self.parts.facts.clone(),
             rejected,
             finished: finished.clone(),
+            counters: self.parts.counters.clone(),
         };
         let worker = Worker::new(beginning, (self.hands)(), self.parts.turns.clone());
         self.pods.insert(
@@ -235,6 +241,8 @@ impl<H: Hands, F: Fn() -> H> Manager<F> {
         };
         let wanted = handle.wanted.borrow().clone();
         if wanted.present {
+            let is_static = pod::is_static(&wanted.pod);
+            self.parts.counters.pods.restarted(is_static);
             self.apply(wanted.pod);
         }
     }
@@ -249,6 +257,7 @@ impl<H: Hands, F: Fn() -> H> Manager<F> {
         for uid in held {
             if known.insert(uid.clone()) {
                 let observed = self.parts.cache.get(&uid).unwrap_or_default();
+                self.parts.counters.pods.orphans.inc();
                 tracing::info!(
                     uid,
                     name = observed.name,
@@ -280,6 +289,7 @@ impl<H: Hands, F: Fn() -> H> Manager<F> {
         let mut groups = self.parts.cgroups.pods().await;
         groups.retain(|uid| !known.contains(uid));
         if left.is_empty() && groups.is_empty() {
+            self.parts.volumes.swept(0, 0);
             return;
         }
         let (volumes, cgroups) = (self.parts.volumes.clone(), self.parts.cgroups.clone());
@@ -289,11 +299,17 @@ impl<H: Hands, F: Fn() -> H> Manager<F> {
                     tracing::warn!(uid, error = %Chain(&error), "cannot remove the cgroup of a pod that is gone, will retry");
                 }
             }
+            let (mut cleaned, mut failed) = (0, 0);
             for uid in left {
-                if let Err(error) = volumes.tear_down(&uid).await {
-                    tracing::warn!(uid, error = %Chain(&error), "cannot remove the volumes of a pod that is gone, will retry");
+                match volumes.tear_down(&uid).await {
+                    Ok(()) => cleaned += 1,
+                    Err(error) => {
+                        failed += 1;
+                        tracing::warn!(uid, error = %Chain(&error), "cannot remove the volumes of a pod that is gone, will retry");
+                    }
                 }
             }
+            volumes.swept(cleaned, failed);
         };
         self.disk = Some(AbortOnDropHandle::new(tokio::spawn(remove)));
     }

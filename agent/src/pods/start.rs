@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 use tokio::{sync::watch, task::JoinSet};
 
 use super::{
+    account::PodCounters,
     directory::Directory,
     execute::{PodHands, Tools},
     manager::{Manager, Parts},
@@ -46,6 +47,10 @@ pub(crate) fn start(tools: Tools, node: NodeParts) -> PodTasks {
         node: node.view,
         turns: tools.turns.clone(),
         active,
+        counters: PodCounters {
+            pods: tools.metrics.pods.clone(),
+            starts: tools.metrics.starts.clone(),
+        },
     };
     let updates = source::watch_api(tools.client.clone(), &node.name);
     let manager = Manager::new(parts, move || PodHands::new(tools.clone()));

@@ -60,6 +60,11 @@ impl Steps {
         }
     }
 
+    /// Some have not ended.
+    pub(crate) fn in_flight(&self) -> bool {
+        !self.handles.is_empty()
+    }
+
     /// The next step that ends; waits for ever when none is in flight. Cancel safe.
     pub(crate) async fn next(&mut self) -> Ended {
         loop {

@@ -28,10 +28,14 @@ use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use tokio::sync::{mpsc, watch};
 
 use super::{
+    account::{Account, PodCounters},
     steps::{Ended, StepResult, Steps},
     turns::{StartTurn, Turns},
 };
-use crate::probes::{ProbeEvent, ProbeSet, Target};
+use crate::{
+    metrics::{Pass, Phase},
+    probes::{ProbeEvent, ProbeSet, Target},
+};
 
 /// Verdicts wait here while the worker is busy for microseconds; a probe that finds it full waits as well.
 const PROBE_QUEUE: usize = 8;
@@ -79,6 +83,8 @@ pub(crate) struct Beginning {
     pub(crate) rejected: Option<Failure>,
     /// Set when the pod has ended: it uses nothing of the node.
     pub(crate) finished: Arc<AtomicBool>,
+    /// Where it is counted.
+    pub(crate) counters: PodCounters,
 }
 
 /// The worker; see the module's documentation.
@@ -86,6 +92,8 @@ pub(crate) struct Worker<H> {
     hands: H,
     turns: Turns,
     machine: PodMachine,
+    counters: PodCounters,
+    account: Account,
     wanted: watch::Receiver<Wanted>,
     observed: watch::Receiver<Arc<ObservedPod>>,
     finished: Arc<AtomicBool>,
@@ -128,11 +136,13 @@ impl<H: Hands> Worker<H> {
             facts,
             rejected,
             finished,
+            counters,
         } = beginning;
         let (first, seen) = (
             wanted.borrow_and_update().clone(),
             observed.borrow_and_update().clone(),
         );
+        let account = Account::new(counters.clone(), &first.pod, first.present, Instant::now());
         let adopted = seen.containers.iter().map(|c| c.id.clone()).collect();
         let mut machine = if first.present {
             PodMachine::new(first.pod, seen, facts, now())
@@ -146,6 +156,8 @@ impl<H: Hands> Worker<H> {
             hands,
             turns,
             machine,
+            counters,
+            account,
             wanted,
             observed,
             finished,
@@ -159,16 +171,22 @@ impl<H: Hands> Worker<H> {
     }
 
     pub(crate) async fn run(mut self) {
+        self.account.begins(self.machine.pod());
         loop {
             let plan = self.machine.plan(now());
             self.act(plan);
             self.tell();
+            self.account.acted(&self.machine, self.steps.in_flight());
             if self.machine.gone() {
                 return;
             }
             match self.wake().await {
                 Wake::Over => return,
-                wake => self.take(wake),
+                wake => {
+                    let update = matches!(wake, Wake::Wanted);
+                    self.account.wakes(if update { Pass::Update } else { Pass::Sync });
+                    self.take(wake);
+                }
             }
         }
     }
@@ -195,6 +213,7 @@ impl<H: Hands> Worker<H> {
         match wake {
             Wake::Wanted => {
                 let Wanted { pod, present } = self.wanted.borrow_and_update().clone();
+                self.account.shown(&pod);
                 self.machine.on_event(Event::Desired(pod), now());
                 if !present {
                     self.machine.on_event(Event::Removed, now());
@@ -216,6 +235,9 @@ impl<H: Hands> Worker<H> {
         let Ended { step, result, turn } = ended;
         if turn.is_some() {
             self.turn = turn;
+        }
+        if matches!(step, StepKey::EnsureImage(_)) {
+            self.account.awaits_image(false);
         }
         tracing::debug!(?step, ok = result.is_ok(), "step ended");
         if result.is_err() && matches!(step, StepKey::SetUp | StepKey::Start(_)) {
@@ -259,13 +281,20 @@ impl<H: Hands> Worker<H> {
             self.turn = None;
         }
         for step in &plan.cancel {
+            if matches!(step, StepKey::EnsureImage(_)) {
+                self.account.awaits_image(false);
+            }
             self.steps.cancel(step);
         }
         for step in plan.start {
             if step == Step::TakeTurn {
-                let turns = self.turns.clone();
-                self.steps
-                    .begin_turn(Box::pin(async move { turns.start().await }));
+                let (turns, starts) = (self.turns.clone(), self.counters.starts.clone());
+                let begun = Instant::now();
+                self.steps.begin_turn(Box::pin(async move {
+                    let turn = turns.start().await;
+                    starts.phase(Phase::Queue, begun.elapsed());
+                    turn
+                }));
                 continue;
             }
             let job = Job {
@@ -274,6 +303,9 @@ impl<H: Hands> Worker<H> {
                 step,
             };
             let key = job.step.key();
+            if matches!(key, StepKey::EnsureImage(_)) {
+                self.account.awaits_image(true);
+            }
             tracing::debug!(step = ?key, "step begins");
             self.steps.begin(key, self.hands.run(job));
         }
@@ -284,7 +316,9 @@ impl<H: Hands> Worker<H> {
             self.hands.notice(self.machine.pod(), notice);
         }
         if self.machine.publishes() {
+            let old = self.machine.last_status().clone();
             let status = self.machine.status(now()).clone();
+            self.account.status(&old, &status);
             self.hands.publish(self.machine.pod(), status);
         }
         self.finished.store(self.machine.finished(), Ordering::Relaxed);

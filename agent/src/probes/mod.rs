@@ -27,6 +27,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, Probe};
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::metrics::{ProbeMetrics, ProbeSeries};
 use crate::runtime::{ExecOutput, Runtime, RuntimeError};
 
 use self::check::{Answer, Checker};
@@ -58,6 +59,7 @@ impl ContainerExec for Runtime {
 #[derive(Clone)]
 pub(crate) struct Probes {
     exec: Arc<dyn ContainerExec>,
+    metrics: ProbeMetrics,
 }
 
 /// A container instance to be probed.
@@ -124,8 +126,8 @@ enum Stage {
 
 impl Probes {
     /// Probes that run commands through `exec`, the runtime.
-    pub(crate) fn new(exec: Arc<dyn ContainerExec>) -> Self {
-        Self { exec }
+    pub(crate) fn new(exec: Arc<dyn ContainerExec>, metrics: ProbeMetrics) -> Self {
+        Self { exec, metrics }
     }
 
     /// Starts the probes of a container instance that runs; `None` when it has none. Initial verdicts are not sent:
@@ -157,6 +159,7 @@ impl Probes {
             };
             let runner = Runner {
                 machine: ProbeMachine::new(kind, settings, birth, Instant::now()),
+                series: self.metrics.of(&target.pod, &target.container, kind),
                 target: target.clone(),
                 checker: Checker::new(Arc::clone(&self.exec)),
                 stage: Arc::clone(&stage),
@@ -179,6 +182,7 @@ impl ProbeSet {
 struct Runner {
     machine: ProbeMachine,
     target: Target,
+    series: ProbeSeries,
     checker: Checker,
     stage: Arc<watch::Sender<Stage>>,
     events: mpsc::Sender<ProbeEvent>,
@@ -211,6 +215,7 @@ impl Runner {
         let Some((container, probe)) = container.and_then(|c| Some((c, probe_of(c, kind)?))) else {
             return false;
         };
+        let begun = Instant::now();
         let answer = self
             .checker
             .check(probe, container, &self.target, self.machine.timeout())
@@ -220,6 +225,7 @@ impl Runner {
         self.enter(stage);
         let (outcome, warning) = judge(kind, answer);
         let now = Instant::now();
+        self.series.ran(outcome, now.duration_since(begun));
         let verdict = match outcome {
             Some(outcome) => self.machine.finish(outcome, now),
             None => {

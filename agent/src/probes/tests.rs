@@ -68,7 +68,9 @@ fn scene(codes: &[(&str, &[i32])], settings: &Value, change: impl FnOnce(&mut Ta
         adopted: false,
     };
     change(&mut target);
-    let set = Probes::new(script.clone()).start(target, &sender).unwrap();
+    let set = Probes::new(script.clone(), ProbeMetrics::default())
+        .start(target, &sender)
+        .unwrap();
     Scene { script, events, set }
 }
 
@@ -206,7 +208,11 @@ async fn a_container_without_probes_costs_nothing() {
         codes: Mutex::default(),
         ran: Mutex::default(),
     });
-    assert!(Probes::new(script).start(target, &mpsc::channel(1).0).is_none());
+    assert!(
+        Probes::new(script, ProbeMetrics::default())
+            .start(target, &mpsc::channel(1).0)
+            .is_none()
+    );
 }
 
 #[test]

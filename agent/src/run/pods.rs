@@ -13,6 +13,7 @@ use crate::{
     config::Config,
     events::{EventType, Events},
     images::Images,
+    metrics::Metrics,
     node::{Machine, NodeAgent, NodeRef},
     objects::Objects,
     pods::{self, Directory, NodeParts, PodTasks, Tools, Turns},
@@ -30,6 +31,7 @@ pub(super) struct Base {
     pub(super) events: Events,
     pub(super) directory: Directory,
     pub(super) stats: Stats,
+    pub(super) metrics: Metrics,
 }
 
 /// Make them and let them run pods. Waits for the runtime's first answer and for our Node to have an address; both come
@@ -39,15 +41,16 @@ pub(super) async fn start(
     base: Base,
     node_agent: &NodeAgent,
 ) -> std::io::Result<PodTasks> {
+    let machine = Machine::read(Path::new("/"));
+    let cgroups = cgroups(config, &base, &machine).await?;
     let Base {
         client,
         runtime,
         events,
         directory,
         stats,
+        metrics,
     } = base;
-    let machine = Machine::read(Path::new("/"));
-    let cgroups = cgroups(config, &machine, &runtime, &events).await?;
     stats.attach(&cgroups);
     let node = with_address(node_agent.node()).await;
     let objects = Objects::new(&client);
@@ -58,12 +61,19 @@ pub(super) async fn start(
     );
     let allocatable: watch::Receiver<Allocatable> = allocatable;
     let cgroup_v2 = crate::process::is_cgroup_v2();
+    let volumes = Volumes::new(
+        &config.root_dir,
+        objects.clone(),
+        allocatable,
+        metrics.volumes.clone(),
+    );
+    metrics.read_volumes(volumes.clone());
     let tools = Tools {
         cgroups,
-        volumes: Volumes::new(&config.root_dir, objects.clone(), allocatable),
+        volumes,
         objects,
-        images: Images::new(runtime.clone(), facts::images(config)),
-        probes: Probes::new(Arc::new(runtime.clone())),
+        images: Images::new(runtime.clone(), facts::images(config)).counting(metrics.images.clone()),
+        probes: Probes::new(Arc::new(runtime.clone()), metrics.probes.clone()),
         status: directory.status_writer().clone(),
         events,
         client,
@@ -71,6 +81,7 @@ pub(super) async fn start(
         state: node_agent.runtime_state(),
         turns: Turns::default(),
         runtime,
+        metrics,
     };
     let facts = Arc::new(facts::for_status(config, &node));
     let node = NodeParts {
@@ -83,15 +94,16 @@ pub(super) async fn start(
 }
 
 /// The cgroups of pods, with the driver that the runtime uses.
-async fn cgroups(
-    config: &Config,
-    machine: &Machine,
-    runtime: &Runtime,
-    events: &Events,
-) -> std::io::Result<Cgroups> {
+async fn cgroups(config: &Config, base: &Base, machine: &Machine) -> std::io::Result<Cgroups> {
+    let Base {
+        runtime,
+        events,
+        metrics,
+        ..
+    } = base;
     let settings = facts::cgroups(config, machine, driver(runtime).await);
     info!(driver = ?settings.driver, root = settings.root, "cgroups");
-    let cgroups = Cgroups::new(settings, Layout::detect()?);
+    let cgroups = Cgroups::new(settings, Layout::detect()?).counting(metrics.cgroups.clone());
     let limit = facts::pods_limit(config, machine);
     while let Err(error) = cgroups.ensure_root(&limit).await {
         let error = Chain(&error).to_string();

@@ -8,10 +8,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use gantry_agent_core::observed::ObservedPod;
+use gantry_agent_core::observed::{ContainerState, ObservedPod};
 use tokio::sync::watch;
 
 use super::merge::{Change, Index, Stamp};
+use crate::metrics::state::Running;
 
 /// What the runtime holds, as far as known. Clones share it.
 #[derive(Clone)]
@@ -62,6 +63,24 @@ impl PodCache {
         let shared = self.lock();
         let uids = shared.index.uids();
         uids.filter_map(|uid| shared.index.get(uid).cloned()).collect()
+    }
+
+    /// How much of what there is.
+    #[must_use]
+    pub(crate) fn running(&self) -> Running {
+        let mut all = Running::default();
+        for pod in self.lock().index.pods() {
+            all.pods += u32::from(pod.sandboxes.iter().any(|s| s.ready));
+            for container in &pod.containers {
+                *match container.state {
+                    ContainerState::Created => &mut all.created,
+                    ContainerState::Running { .. } => &mut all.running,
+                    ContainerState::Exited(_) => &mut all.exited,
+                    ContainerState::Unknown => &mut all.unknown,
+                } += 1;
+            }
+        }
+        all
     }
 
     /// The UIDs of all pods that the runtime has something of; `None` before the first full list, when an absent

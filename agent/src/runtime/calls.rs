@@ -1,7 +1,7 @@
 //! CRI calls on sandboxes and containers. Each merges what it learned into the cache, so that the caller's next look
 //! at the pod sees the effect of its own call.
 
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use gantry_cri::v1;
 
@@ -12,6 +12,17 @@ use super::{Runtime, RuntimeError};
 const SANDBOX_FACTOR: u32 = 2;
 /// containerd sends the event just before or after the answer; waiting this long for it saves a status call.
 const SETTLE: Duration = Duration::from_millis(20);
+
+/// A sandbox that was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct MadeSandbox {
+    /// The runtime's identifier.
+    pub(crate) id: String,
+    /// The whole call.
+    pub(crate) took: Duration,
+    /// Of that, until the runtime was done with the network; `None` when it does not tell.
+    pub(crate) network: Option<Duration>,
+}
 
 /// The result of a command run in a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +36,7 @@ pub(crate) struct ExecOutput {
 }
 
 impl Runtime {
-    /// Makes and starts a sandbox; returns its id. `handler` comes from the RuntimeClass, empty for the default.
+    /// Makes and starts a sandbox. `handler` comes from the RuntimeClass, empty for the default.
     /// Afterwards the cache knows the sandbox and its addresses.
     ///
     /// # Errors
@@ -34,7 +45,7 @@ impl Runtime {
         &self,
         config: v1::PodSandboxConfig,
         handler: &str,
-    ) -> Result<String, RuntimeError> {
+    ) -> Result<MadeSandbox, RuntimeError> {
         let uid = config
             .metadata
             .as_ref()
@@ -46,10 +57,14 @@ impl Runtime {
         };
         let mut client = self.runtime.clone();
         let limit = self.timeout * SANDBOX_FACTOR;
+        let (begun, asked) = (Instant::now(), SystemTime::now());
         let answer = self.unary("RunPodSandbox", limit, request, |r| async move {
             client.run_pod_sandbox(r).await
         });
-        let id = answer.await?.pod_sandbox_id;
+        let answer = answer.await;
+        let took = begun.elapsed();
+        self.metrics.sandbox_run(handler, took, answer.is_err());
+        let id = answer?.pod_sandbox_id;
         let seen = self
             .cache
             .settled(&uid, SETTLE, |pod| pod.sandboxes.iter().any(|s| s.id == id))
@@ -57,7 +72,13 @@ impl Runtime {
         if !seen {
             self.look_at_sandbox(&id).await?;
         }
-        Ok(id)
+        let network = self.births.take(&id);
+        let network = network.and_then(|at| at.duration_since(asked).ok());
+        Ok(MadeSandbox {
+            id,
+            took,
+            network: network.filter(|network| *network <= took),
+        })
     }
 
     /// Stops the sandbox and every container in it at once, and takes its network down. Success when it is gone.
@@ -211,6 +232,9 @@ impl Runtime {
             RuntimeError::Timeout { operation, .. } => RuntimeError::Timeout { operation, limit },
             other => other,
         })?;
+        if answer.exit_code != 0 {
+            self.metrics.said_no("ExecSync");
+        }
         Ok(ExecOutput {
             stdout: answer.stdout,
             stderr: answer.stderr,

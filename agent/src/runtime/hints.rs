@@ -1,9 +1,9 @@
 //! containerd's native events as a second source of hints: when CRI's own event for an exit, a start or an OOM kill
 //! does not follow soon, the pod is asked for. Only with containerd; another runtime simply has no such hints.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use containerd_client::events::{TaskExit, TaskOom, TaskStart};
+use containerd_client::events::{ContainerCreate, TaskExit, TaskOom, TaskStart};
 use containerd_client::services::v1::SubscribeRequest;
 use containerd_client::services::v1::events_client::EventsClient;
 use containerd_client::types::Envelope;
@@ -18,6 +18,8 @@ use super::watcher::Backoff;
 
 /// CRI's own event normally follows within a few milliseconds.
 const GRACE: Duration = Duration::from_millis(500);
+/// The topic of new containers.
+const BIRTH: &str = "/containers/create";
 /// Hints being followed at a time; more are dropped, the relist covers them.
 const MAX_FOLLOWED: usize = 256;
 
@@ -51,7 +53,8 @@ pub(super) async fn run(runtime: Runtime) {
 
 async fn subscribe(runtime: &Runtime, backoff: &mut Backoff) -> Result<(), Status> {
     let filter = |topic| format!("topic==\"/tasks/{topic}\",namespace==k8s.io");
-    let filters = ["start", "exit", "oom"].map(filter).to_vec();
+    let mut filters = ["start", "exit", "oom"].map(filter).to_vec();
+    filters.push(format!("topic==\"{BIRTH}\",namespace==k8s.io"));
     let mut stream = EventsClient::new(runtime.channel.clone())
         .subscribe(Request::new(SubscribeRequest { filters }))
         .await?
@@ -60,6 +63,10 @@ async fn subscribe(runtime: &Runtime, backoff: &mut Backoff) -> Result<(), Statu
     while let Some(envelope) = stream.message().await? {
         *backoff = Backoff::default();
         while followed.try_join_next().is_some() {}
+        if let Some((id, at)) = birth(&envelope) {
+            runtime.births.note(id, at);
+            continue;
+        }
         if let Some(hint) = parse(&envelope)
             && followed.len() < MAX_FOLLOWED
         {
@@ -67,6 +74,17 @@ async fn subscribe(runtime: &Runtime, backoff: &mut Backoff) -> Result<(), Statu
         }
     }
     Ok(())
+}
+
+/// A container was made, and when.
+fn birth(envelope: &Envelope) -> Option<(String, SystemTime)> {
+    if envelope.topic != BIRTH {
+        return None;
+    }
+    let event = ContainerCreate::decode(envelope.event.as_ref()?.value.as_slice()).ok()?;
+    let at = envelope.timestamp.as_ref()?;
+    let since = Duration::new(u64::try_from(at.seconds).ok()?, u32::try_from(at.nanos).ok()?);
+    Some((event.id, SystemTime::UNIX_EPOCH.checked_add(since)?))
 }
 
 fn parse(envelope: &Envelope) -> Option<Hint> {
@@ -140,6 +158,21 @@ mod tests {
             event: Some(event),
             ..Envelope::default()
         }
+    }
+
+    #[test]
+    fn a_birth_has_a_time() {
+        let create = ContainerCreate {
+            id: "c".into(),
+            ..ContainerCreate::default()
+        };
+        let mut envelope = envelope(BIRTH, &create);
+        assert_eq!(birth(&envelope), None, "no time");
+        envelope.timestamp = Some(prost_types::Timestamp { seconds: 5, nanos: 7 });
+        let at = SystemTime::UNIX_EPOCH + Duration::new(5, 7);
+        assert_eq!(birth(&envelope), Some(("c".to_owned(), at)));
+        envelope.topic = "/containers/delete".to_owned();
+        assert_eq!(birth(&envelope), None);
     }
 
     #[test]

@@ -74,6 +74,10 @@ impl Index {
         self.pods.get(uid)
     }
 
+    pub(super) fn pods(&self) -> impl Iterator<Item = &Arc<ObservedPod>> {
+        self.pods.values()
+    }
+
     pub(super) fn uids(&self) -> impl Iterator<Item = &String> {
         self.pods.keys()
     }

@@ -16,6 +16,7 @@
 //! * The channel is lazy and reconnects by itself: an absent runtime is an [`RuntimeError::Unreachable`] for each
 //!   call, the cache keeps its last known state, and a relist follows the reconnect.
 
+mod births;
 mod cache;
 mod calls;
 mod error;
@@ -34,7 +35,7 @@ mod watcher;
 
 use std::future::Future;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gantry_cri::v1;
 use hyper_util::rt::TokioIo;
@@ -43,8 +44,11 @@ use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response, Status};
 
+use crate::metrics::RuntimeMetrics;
+
+use births::Births;
 pub(crate) use cache::PodCache;
-pub(crate) use calls::ExecOutput;
+pub(crate) use calls::{ExecOutput, MadeSandbox};
 pub(crate) use error::RuntimeError;
 pub(crate) use image::{Image, PullAuth};
 pub(crate) use log::ContainerLog;
@@ -69,6 +73,8 @@ pub(crate) struct Runtime {
     channel: Channel,
     timeout: Duration,
     cache: PodCache,
+    metrics: RuntimeMetrics,
+    births: Births,
 }
 
 /// The endpoint cannot be used. Final.
@@ -192,7 +198,15 @@ impl Runtime {
             channel,
             timeout,
             cache: PodCache::default(),
+            metrics: RuntimeMetrics::default(),
+            births: Births::default(),
         })
+    }
+
+    /// The same runtime, with its calls counted here.
+    #[must_use]
+    pub(crate) fn counting(self, metrics: RuntimeMetrics) -> Self {
+        Self { metrics, ..self }
     }
 
     /// What runs, as far as known.
@@ -276,12 +290,15 @@ impl Runtime {
     {
         let mut request = Request::new(message);
         request.set_timeout(limit);
+        let begun = Instant::now();
         // Boxed: these futures are large, and every worker would carry the largest.
-        match tokio::time::timeout(limit, Box::pin(call(request))).await {
+        let answer = match tokio::time::timeout(limit, Box::pin(call(request))).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
             Ok(Err(status)) => Err(RuntimeError::new(operation, limit, &status)),
             Err(_elapsed) => Err(RuntimeError::Timeout { operation, limit }),
-        }
+        };
+        self.metrics.called(operation, begun.elapsed(), answer.is_err());
+        answer
     }
 }
 

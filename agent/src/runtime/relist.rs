@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use gantry_agent_core::observed::{Container, ContainerState, ObservedPod, Sandbox};
 use gantry_cri::v1;
@@ -44,10 +45,11 @@ impl Runtime {
     }
 
     async fn ask(&self, uid: &str, depth: Depth) -> Result<Arc<ObservedPod>, RuntimeError> {
-        let asked = self.cache.stamp();
+        let (asked, begun) = (self.cache.stamp(), Instant::now());
         let mut briefs = self.list(Some(uid)).await?;
         let brief = briefs.remove(uid).unwrap_or_else(|| absent(uid));
         self.take_in(brief, asked, depth).await?;
+        self.metrics.pod_relisted(begun.elapsed());
         Ok(self.cache.get(uid).unwrap_or_else(|| {
             Arc::new(ObservedPod {
                 uid: uid.to_owned(),

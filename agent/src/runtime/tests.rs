@@ -19,7 +19,7 @@ async fn until(
 }
 
 async fn started(runtime: &Runtime, uid: &str) -> (String, String) {
-    let sandbox = runtime.run_sandbox(sandbox_config(uid), "").await.unwrap();
+    let sandbox = runtime.run_sandbox(sandbox_config(uid), "").await.unwrap().id;
     let id = runtime
         .create_container(&sandbox, container_config(uid, "c", 0), sandbox_config(uid))
         .await

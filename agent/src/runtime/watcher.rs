@@ -51,9 +51,15 @@ impl Watcher {
 async fn relist(runtime: Runtime, lost: Arc<Notify>, mut is_open: watch::Receiver<bool>) {
     let mut backoff = Backoff::default();
     let mut reachable = true;
+    let mut last: Option<Instant> = None;
     loop {
-        let pause = match runtime.relist().await {
+        let begun = Instant::now();
+        let listed = runtime.relist().await;
+        runtime.metrics.relist_tried(begun.elapsed());
+        let pause = match listed {
             Ok(()) => {
+                let since = last.replace(begun).map(|last| begun.duration_since(last));
+                runtime.metrics.relisted(since);
                 if !std::mem::replace(&mut reachable, true) {
                     tracing::info!("the container runtime answers again");
                 }
@@ -112,9 +118,14 @@ async fn stream_events(runtime: &Runtime, open: &watch::Sender<bool>) -> Result<
     let call = client.get_container_events(Request::new(v1::GetEventsRequest {}));
     tokio::pin!(call);
     let mut stream: Streaming<v1::ContainerEventResponse> = tokio::select! {
-        answer = &mut call => answer?.into_inner(),
+        answer = &mut call => {
+            let stream = answer.inspect_err(|_| runtime.metrics.stream_failed())?.into_inner();
+            runtime.metrics.stream_opened();
+            stream
+        }
         // The call goes on below, it is only polled from two places.
         () = tokio::time::sleep(OPEN_AFTER) => {
+            runtime.metrics.stream_opened();
             open.send_replace(true);
             call.await?.into_inner()
         }
@@ -122,6 +133,7 @@ async fn stream_events(runtime: &Runtime, open: &watch::Sender<bool>) -> Result<
     open.send_if_modified(|open| !std::mem::replace(open, true));
     while let Some(event) = stream.message().await? {
         if i128::from(event.created_at) >= since.as_nanosecond() {
+            runtime.metrics.event(event.created_at);
             merge(runtime, event);
         }
     }

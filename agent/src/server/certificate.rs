@@ -87,6 +87,11 @@ impl Serving {
         Ok(Self::files(&certificate, &key)?)
     }
 
+    /// Until when the certificate is valid that is presented now.
+    pub(super) fn expires(&self) -> Option<Timestamp> {
+        self.pair.current()?.not_after
+    }
+
     fn files(certificate: &Path, key: &Path) -> Result<Self, LoadError> {
         let pair = Reloading::new(&[certificate, key], |contents| pair(&contents[0], &contents[1]))?;
         Ok(Self { pair })

@@ -28,6 +28,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::debug;
 
 use super::{Answer, Api, Body, Refusal, Request, auth::Auth};
+use crate::metrics::{Counted, Port};
 
 /// A connection without an allowed request is closed after this time.
 const STRANGER: Duration = Duration::from_secs(30);
@@ -71,6 +72,7 @@ struct UnderWay(Arc<Usage>);
 struct Tracked {
     body: Body,
     _request: UnderWay,
+    _counted: Counted,
 }
 
 /// Serves a connection until it ends or has outstayed its welcome.
@@ -86,10 +88,12 @@ where
             let (service, chain, usage) = (service.clone(), chain.clone(), usage.clone());
             async move {
                 let under_way = UnderWay::new(&usage);
+                let counted = service.counted(&request);
                 let answer = service.answer(request, &chain, &usage).await;
                 let track = |body| Tracked {
                     body,
                     _request: under_way,
+                    _counted: counted,
                 };
                 Ok::<_, Infallible>(answer.map(track))
             }
@@ -131,6 +135,16 @@ where
 }
 
 impl Service {
+    fn counted(&self, request: &Request) -> Counted {
+        let port = if self.auth.is_some() {
+            Port::Secure
+        } else {
+            Port::ReadOnly
+        };
+        let http = &self.api.metrics.http;
+        http.begins(request.method().as_str(), request.uri().path(), port)
+    }
+
     async fn answer(&self, mut request: Request, chain: &[CertificateDer<'_>], usage: &Usage) -> Answer {
         if request.version() == Version::HTTP_11 {
             let hosts = request.headers().get_all(HOST).iter().count();

@@ -40,6 +40,7 @@ pub(super) async fn check(api: &Api, which: HealthCheck, query: Option<&str>) ->
                 ("syncloop", sync_loop(api)),
             ];
             for (name, result) in &checks {
+                api.metrics.http.checked(name, result.is_ok());
                 if let Err(reason) = result {
                     tracing::warn!(name, reason, "a health check failed");
                 }

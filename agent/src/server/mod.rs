@@ -23,6 +23,7 @@ mod health;
 mod journal;
 mod listen;
 pub(crate) mod logs;
+mod metrics;
 mod pods;
 mod reload;
 mod stats;
@@ -56,6 +57,7 @@ use self::{
 };
 use crate::{
     config::{Config, Settings},
+    metrics::{Metrics, Page},
     pods::Directory,
     runtime::Runtime,
     stats::Stats,
@@ -75,6 +77,7 @@ pub(crate) struct Api {
     pub(crate) logs: logs::Logs,
     /// Figures.
     pub(crate) stats: Stats,
+    pub(crate) metrics: Metrics,
 }
 
 /// The API cannot be served. Final: the configuration or the machine has to change.
@@ -105,6 +108,8 @@ pub(crate) async fn run(api: Api, client: &Client) -> Result<(), StartError> {
     }
     let auth = Auth::new(&api.config, client)?;
     let certificate = Arc::new(Serving::new(&api.config)?);
+    let presented = certificate.clone();
+    api.metrics.read_server_certificate(move || presented.expires());
     let tls = tls::config(settings, certificate, auth.takes_certificates())?;
     let listener = Listener::bind(SocketAddr::new(settings.address, settings.port)).await?;
     let secured = Service {
@@ -169,9 +174,9 @@ impl Api {
             Route::Statusz => zpages::status(request.headers()),
             Route::Pprof(name) => debug::profile(&name),
             Route::DebugFlags => debug::verbosity(request).await,
-            Route::Metrics | Route::MetricsProbes | Route::MetricsSlis => {
-                Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, "not implemented yet"))
-            }
+            Route::Metrics => metrics::page(self, Page::Main),
+            Route::MetricsProbes => metrics::page(self, Page::Probes),
+            Route::MetricsSlis => metrics::page(self, Page::Slis),
         }
     }
 }

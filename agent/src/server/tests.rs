@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     config::testing::config,
+    metrics::Metrics,
     pods::directory::testing::directory,
     testing::{ApiServer, DEADLINE},
 };
@@ -76,6 +77,7 @@ impl Rig {
             runtime,
             config: config.clone(),
             logs: logs::Logs::new(crate::logs::Tapes::start()),
+            metrics: Metrics::new(&config),
         };
         let auth = Auth::new(&config, &client).unwrap();
         let tls = tls::config(&config.kubelet, Arc::new(Serving::new(&config).unwrap()), true).unwrap();

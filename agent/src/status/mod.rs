@@ -5,4 +5,4 @@
 mod patch;
 mod writer;
 
-pub(crate) use self::writer::{StatusWriter, Target};
+pub(crate) use self::writer::{StatusWriter, Target, WriterMetrics};

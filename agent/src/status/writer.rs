@@ -10,7 +10,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use k8s_openapi::{
@@ -25,7 +25,10 @@ use kube::{
 use tokio::sync::{Semaphore, watch};
 
 use super::patch;
-use crate::report::Chain;
+use crate::{
+    metrics::{Phase, StartMetrics, StatusMetrics},
+    report::Chain,
+};
 
 /// Requests at the same time. More do not make a burst of 110 pods faster: the API server and etcd serialise.
 const IN_FLIGHT: usize = 16;
@@ -64,8 +67,16 @@ pub(crate) struct StatusWriter {
 struct Shared {
     client: Client,
     permits: Semaphore,
+    metrics: WriterMetrics,
     /// By UID. Never held across an await.
     pods: Mutex<HashMap<String, Slot>>,
+}
+
+/// What the writer counts.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct WriterMetrics {
+    pub(crate) status: StatusMetrics,
+    pub(crate) starts: StartMetrics,
 }
 
 /// What is known of one pod's status.
@@ -74,6 +85,10 @@ struct Slot {
     wanted: Arc<PodStatus>,
     /// Counts calls of `publish` that changed `wanted`.
     version: u64,
+    /// Since when the API server lacks something.
+    behind: Option<Instant>,
+    /// Since when it lacks that the pod runs.
+    runs: Option<Instant>,
     /// The newest version that the API server has; closed when the pod is gone.
     sent: watch::Sender<u64>,
     /// Conditions that the API server has, as far as we know.
@@ -93,9 +108,10 @@ enum Outcome {
 
 impl StatusWriter {
     /// A writer over this client. Must be used inside a tokio runtime.
-    pub(crate) fn new(client: Client) -> Self {
+    pub(crate) fn new(client: Client, metrics: WriterMetrics) -> Self {
         let shared = Shared {
             client,
+            metrics,
             permits: Semaphore::new(IN_FLIGHT),
             pods: Mutex::default(),
         };
@@ -119,6 +135,11 @@ impl StatusWriter {
         let overwritten = newer && pod.status.as_ref().is_none_or(|api| patch::differs(api, &status));
         if *slot.wanted == status && (slot.busy || !overwritten) {
             return;
+        }
+        let now = Instant::now();
+        slot.behind.get_or_insert(now);
+        if phase(&slot.wanted) == "Pending" && phase(&status) == "Running" {
+            slot.runs = Some(now);
         }
         slot.known = merged(&slot.known, &status);
         slot.wanted = Arc::new(status);
@@ -185,6 +206,8 @@ impl Slot {
             known: api.conditions.clone().unwrap_or_default(),
             wanted: Arc::new(api),
             version: 0,
+            behind: None,
+            runs: None,
             sent: watch::Sender::new(0),
             busy: false,
             resource_version: pod.metadata.resource_version.clone(),
@@ -257,6 +280,7 @@ async fn drive(shared: Arc<Shared>, target: Target) {
                 if let Some(slot) = shared.lock().get_mut(&target.uid) {
                     slot.sent.send_replace(version);
                     slot.drop_gone_conditions();
+                    slot.count(&shared.metrics);
                 }
             }
             Outcome::Gone => {
@@ -278,12 +302,29 @@ async fn drive(shared: Arc<Shared>, target: Target) {
 }
 
 impl Slot {
+    /// After a request: how late the API server is. Of several changes the first one counts.
+    fn count(&mut self, metrics: &WriterMetrics) {
+        let current = *self.sent.borrow() == self.version;
+        if let Some(since) = self.behind.take() {
+            metrics.status.synced(since.elapsed());
+            // What came while the request was under way waits from now on.
+            self.behind = (!current).then(Instant::now);
+        }
+        if let Some(since) = self.runs.take_if(|_| current) {
+            metrics.starts.phase(Phase::Status, since.elapsed());
+        }
+    }
+
     /// After a request: the conditions that it took away are no longer known.
     fn drop_gone_conditions(&mut self) {
         if *self.sent.borrow() == self.version {
             self.known = self.wanted.conditions.clone().unwrap_or_default();
         }
     }
+}
+
+fn phase(status: &PodStatus) -> &str {
+    status.phase.as_deref().unwrap_or("Pending")
 }
 
 /// `known` with the conditions of `status` laid over it.

@@ -4,6 +4,7 @@ use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use gantry_agent_core::volumes::path::nested_mount_points;
 use gantry_agent_core::volumes::payload::{self, Inputs, Payload};
@@ -15,11 +16,14 @@ use super::layout::{EMPTY_DIR, Layout};
 use super::local::{Space, empty_dir, host_path, make_space, mark_ready};
 use super::node::NodeResources;
 use super::ownership::give_to_group;
-use super::{MountedVolume, atomic};
+use super::{MountedVolume, atomic, count};
+use crate::metrics::VolumeMetrics;
 
 /// Which volume, and what to do for it.
 pub(super) struct Work {
     pub(super) volume: String,
+    /// The plugin's name in kubelet's words.
+    plugin: &'static str,
     job: Job,
 }
 
@@ -65,6 +69,7 @@ impl Work {
         })?;
         Ok(job.map(|job| Self {
             volume: plan.name.to_owned(),
+            plugin: count::plugin(&plan.source),
             job,
         }))
     }
@@ -78,7 +83,14 @@ impl Work {
     }
 
     /// Does it. Blocks.
-    pub(super) fn run(self) -> Result<(String, MountedVolume), VolumeFailure> {
+    pub(super) fn run(self, metrics: &VolumeMetrics) -> Result<(String, MountedVolume), VolumeFailure> {
+        let (begun, plugin) = (Instant::now(), self.plugin);
+        let done = self.mount();
+        metrics.operated(plugin, "volume_mount", begun.elapsed(), done.is_ok());
+        done
+    }
+
+    fn mount(self) -> Result<(String, MountedVolume), VolumeFailure> {
         let done = match self.job {
             Job::EmptyDir {
                 dir,

@@ -20,6 +20,7 @@
 
 mod atomic;
 mod container;
+mod count;
 mod disk;
 mod error;
 mod inputs;
@@ -33,10 +34,11 @@ mod removal;
 mod subpath;
 mod teardown;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use gantry_agent_core::volumes::identity::Identity;
 use gantry_agent_core::volumes::plan::plans;
@@ -45,6 +47,7 @@ use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::{Notify, OwnedMutexGuard, watch};
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::metrics::VolumeMetrics;
 use crate::objects::Objects;
 
 pub(crate) use self::container::{ContainerMount, MountRequest};
@@ -80,6 +83,7 @@ struct Shared {
     layout: Layout,
     objects: Objects,
     allocatable: watch::Receiver<Allocatable>,
+    metrics: VolumeMetrics,
     pods: Mutex<HashMap<String, Known>>,
     /// A token got another time of refresh.
     timer: Notify,
@@ -91,6 +95,8 @@ struct Known {
     pod: Arc<Pod>,
     /// Its volumes were complete once.
     complete: bool,
+    /// Names of the volumes that are there.
+    mounted: BTreeSet<String>,
     /// When its first token is due.
     refresh_at: Option<Timestamp>,
     /// Something that its volumes are made of has changed.
@@ -102,11 +108,17 @@ struct Known {
 impl Volumes {
     /// Volumes under `root`, the agent's `--root-dir`. Must be called inside a runtime.
     #[must_use]
-    pub(crate) fn new(root: &Path, objects: Objects, allocatable: watch::Receiver<Allocatable>) -> Self {
+    pub(crate) fn new(
+        root: &Path,
+        objects: Objects,
+        allocatable: watch::Receiver<Allocatable>,
+        metrics: VolumeMetrics,
+    ) -> Self {
         let shared = Arc::new(Shared {
             layout: Layout::new(root),
             objects,
             allocatable,
+            metrics,
             pods: Mutex::default(),
             timer: Notify::new(),
         });
@@ -176,18 +188,23 @@ impl Volumes {
     /// Names what could not be unmounted or removed.
     pub(crate) async fn tear_down(&self, uid: &str) -> Result<(), TearDownError> {
         self.shared.objects.forget(uid);
-        let known = self.shared.pods().get(uid).map(|known| Arc::clone(&known.turn));
-        let turn = match known {
-            Some(turn) => Some(turn.lock_owned().await),
-            None => None,
+        let known = self.shared.pods().get(uid).cloned();
+        let (pod, turn) = match known {
+            Some(known) => (Some(known.pod), Some(known.turn.lock_owned().await)),
+            None => (None, None),
         };
+        let begun = Instant::now();
         let layout = self.shared.layout.clone();
         let owned_uid = uid.to_owned();
         let done = tokio::task::spawn_blocking(move || {
             let _turn = turn;
             teardown::tear_down(&layout, &owned_uid)
         });
-        done.await.unwrap_or(Err(TearDownError::Stopping))?;
+        let done = done.await.unwrap_or(Err(TearDownError::Stopping));
+        if let Some(pod) = pod {
+            self.shared.count_unmounts(&pod, begun.elapsed(), done.is_ok());
+        }
+        done?;
         self.shared.pods().remove(uid);
         Ok(())
     }
@@ -226,6 +243,7 @@ impl Shared {
         let known = pods.entry(uid).or_insert_with(|| Known {
             pod: Arc::clone(pod),
             complete: false,
+            mounted: BTreeSet::new(),
             refresh_at: None,
             changed: Arc::default(),
             turn: Arc::default(),
@@ -262,10 +280,12 @@ impl Shared {
                 Err(failure) => failures.push(failure),
             }
         }
+        let metrics = self.metrics.clone();
         let names: Vec<String> = works.iter().map(|work| work.volume.clone()).collect();
         let done = tokio::task::spawn_blocking(move || {
             let _turn = turn;
-            works.into_iter().map(Work::run).collect::<Vec<_>>()
+            let run = |work: Work| work.run(&metrics);
+            works.into_iter().map(run).collect::<Vec<_>>()
         });
         let results = done
             .await
@@ -278,6 +298,7 @@ impl Shared {
             }
         }
         self.note(uid, fetched.refresh_at, failures.is_empty());
+        self.note_mounted(uid, mounts.keys());
         if failures.is_empty() {
             Ok(mounts)
         } else {

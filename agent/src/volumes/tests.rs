@@ -112,7 +112,7 @@ async fn a_changed_config_map_is_on_disk_within_a_second() {
         .host_path
         .clone();
     eventually("the watch", || bench.api.requests("configmaps settings") == 1).await;
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     bench
         .api
         .config_map("ns", "settings", json!({"color": "red", "new": "y"}));

@@ -25,7 +25,7 @@ impl Node {
         sandbox.log_directory = pod.display().to_string();
         let mut config = container_config("u", "c", 0);
         config.log_path = "c/0.log".to_owned();
-        let sandbox_id = runtime.run_sandbox(sandbox.clone(), "").await.unwrap();
+        let sandbox_id = runtime.run_sandbox(sandbox.clone(), "").await.unwrap().id;
         let id = runtime
             .create_container(&sandbox_id, config, sandbox)
             .await

@@ -1,6 +1,6 @@
 //! From a container of the spec to one that runs: its image, its configuration, its start.
 
-use std::{error::Error, net::IpAddr, sync::Arc};
+use std::{error::Error, net::IpAddr, sync::Arc, time::Instant};
 
 use gantry_agent_core::{
     env::Variable,
@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     images::{ImageEvent, ImageRequest},
+    metrics::{ContainerKind, Phase},
     pods::{
         spec::{
             self, ContainerConfig, ContainerInput, ImageRef, SpecError, container_config, expand_sub_path,
@@ -52,8 +53,12 @@ impl Tools {
                 },
             );
         };
+        let begun = Instant::now();
         match self.images.ensure(request, &notify).await {
-            Ok(image) => Ok(Outcome::Image(to_core(image))),
+            Ok(image) => {
+                self.metrics.starts.phase(Phase::Image, begun.elapsed());
+                Ok(Outcome::Image(to_core(image)))
+            }
             Err(error) => Err(refused(error.reason.as_str(), error.message)),
         }
     }
@@ -71,6 +76,19 @@ impl Tools {
     }
 
     pub(super) async fn start_container(&self, pod: &Pod, start: &Start, mounts: &PodMounts) -> StepResult {
+        let containers = pod::containers(pod);
+        let kind = containers.iter().find(|c| c.name == start.container);
+        let kind = kind.map_or(ContainerKind::Regular, |spec| spec.kind.into());
+        self.metrics.pods.container_starts(kind);
+        let started = self.make_and_start(pod, start, mounts).await;
+        if let Err(error) = &started {
+            self.metrics.pods.container_failed(kind, &error.reason);
+        }
+        started
+    }
+
+    async fn make_and_start(&self, pod: &Pod, start: &Start, mounts: &PodMounts) -> StepResult {
+        let begun = Instant::now();
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();
         let container = container_of(pod, &start.container).ok_or_else(|| not_in_spec(&start.container))?;
         let image = from_core(&start.image);
@@ -97,8 +115,14 @@ impl Tools {
             self.images.forget(container.image.as_deref().unwrap_or_default());
             refused("CreateContainerError", error.message())
         })?;
+        let made = Instant::now();
         let started = self.runtime.start_container(uid, &id).await;
         started.map_err(|e| refused("RunContainerError", e.message()))?;
+        if start.attempt == 0 {
+            let starts = &self.metrics.starts;
+            starts.phase(Phase::Create, made.duration_since(begun));
+            starts.phase(Phase::Start, made.elapsed());
+        }
         if let Err(error) = files::link_log(&input, &id) {
             tracing::warn!(%error, container = start.container, "cannot link the container's log");
         }

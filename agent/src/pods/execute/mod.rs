@@ -31,6 +31,7 @@ use crate::{
     cgroups::Cgroups,
     events::{EventType, Events},
     images::Images,
+    metrics::Metrics,
     node::RuntimeState,
     objects::Objects,
     probes::{ContainerExec, ProbeEvent, ProbeSet, Probes, Target},
@@ -55,6 +56,7 @@ pub(crate) struct Tools {
     pub(crate) node: Arc<NodeFacts>,
     pub(crate) state: watch::Receiver<RuntimeState>,
     pub(crate) turns: Turns,
+    pub(crate) metrics: Metrics,
 }
 
 /// The hands of one pod's worker.

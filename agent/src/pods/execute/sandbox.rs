@@ -13,11 +13,12 @@ use super::{
 };
 use crate::{
     events::EventType,
+    metrics::Phase,
     pods::{
         spec::{PodSandboxConfig, SandboxInput, SpecError, sandbox_config},
         steps::StepResult,
     },
-    runtime::RuntimeError,
+    runtime::{MadeSandbox, RuntimeError},
 };
 
 /// The reason of a sandbox that cannot be made.
@@ -43,12 +44,34 @@ impl Tools {
         let config = self
             .sandbox_config(pod, attempt, true)
             .map_err(|e| failed(REASON, &e))?;
+        self.metrics.pods.started.inc();
         let made = self.runtime.run_sandbox(config, &handler).await;
-        let id = made.map_err(|e| not_made(&e))?;
+        let id = match made {
+            Ok(made) => {
+                self.count_start(&made);
+                made.id
+            }
+            Err(error) => {
+                self.metrics.pods.failed.inc();
+                return Err(not_made(&error));
+            }
+        };
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();
         let sandbox = self.observed(uid).sandboxes.iter().find(|s| s.id == id).cloned();
         let sandbox = sandbox.ok_or_else(|| refused(REASON, format!("sandbox {id} is gone already")))?;
         Ok(Outcome::Sandbox(Box::new(sandbox)))
+    }
+
+    /// What took how long; the network's part is known when the runtime has told when it was done with it.
+    fn count_start(&self, made: &MadeSandbox) {
+        let starts = &self.metrics.starts;
+        if let Some(network) = made.network {
+            starts.phase(Phase::Network, network);
+        }
+        starts.phase(
+            Phase::Sandbox,
+            made.took.saturating_sub(made.network.unwrap_or_default()),
+        );
     }
 
     /// The sandbox's configuration; `tell`: with events about names that cannot be honoured.

@@ -4,6 +4,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Instant,
 };
 
 use gantry_agent_core::machine::{Outcome, StepError};
@@ -15,6 +16,7 @@ use super::{
 };
 use crate::{
     logs,
+    metrics::Phase,
     pods::{spec::files, steps::StepResult},
     volumes::VolumeError,
 };
@@ -25,11 +27,12 @@ const REMOVE: &str = "FailedRemove";
 impl PodHands {
     /// Cgroup, log directory, volumes.
     pub(super) async fn set_up(&self, pod: &Arc<Pod>) -> StepResult {
-        let tools = &self.tools;
+        let (tools, begun) = (&self.tools, Instant::now());
         let (cgroup, mounts) = tokio::join!(tools.cgroups.create_pod(pod), tools.volumes.set_up(pod));
         cgroup.map_err(|e| failed("FailedCreatePodContainer", &e))?;
         files::make_log_directory(&tools.node.pod_logs_dir, pod).map_err(|e| failed("Failed", &e))?;
         *self.mounts() = Arc::new(mounts.map_err(|e| not_mounted(&e))?);
+        tools.metrics.starts.phase(Phase::Volumes, begun.elapsed());
         Ok(Outcome::Done)
     }
 }

@@ -184,6 +184,7 @@ impl World {
             facts: Arc::default(),
             rejected: None,
             finished: Arc::default(),
+            counters: PodCounters::default(),
         };
         let task = tokio::spawn(Worker::new(beginning, fake.clone(), turns.clone()).run());
         Self { fake, wanted, task }

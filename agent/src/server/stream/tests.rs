@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 
 use super::*;
 use crate::config::testing::config;
+use crate::metrics::Metrics;
 use crate::pods::directory::testing::directory;
 use crate::runtime::fake::{FakeRuntime, container_config, sandbox_config};
 use crate::stats::Stats;
@@ -36,7 +37,7 @@ impl Rig {
         let runtime = fake.connect();
         let watcher = runtime.watch();
         runtime.pods().synced().await;
-        let sandbox = runtime.run_sandbox(sandbox_config("u"), "").await.unwrap();
+        let sandbox = runtime.run_sandbox(sandbox_config("u"), "").await.unwrap().id;
         let mut ids = Vec::new();
         for name in ["c", "t", "over"] {
             let made =
@@ -59,6 +60,7 @@ impl Rig {
             stats: Stats::new(&config, runtime.clone()),
             runtime,
             logs: crate::server::logs::Logs::new(crate::logs::Tapes::start()),
+            metrics: Metrics::new(&config),
             config,
         };
         let (listener, mut tasks) = (TcpListener::bind("127.0.0.1:0").await.unwrap(), JoinSet::new());

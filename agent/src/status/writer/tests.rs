@@ -39,7 +39,7 @@ async fn flushed(writer: &StatusWriter, uid: &str) {
 #[tokio::test]
 async fn a_status_is_patched_with_the_uid_and_flush_waits_for_it() {
     let (client, mut api) = ApiServer::new();
-    let writer = StatusWriter::new(client);
+    let writer = StatusWriter::new(client, WriterMetrics::default());
     writer.publish(&pod("a"), status("Running"));
     let call = api.next().await;
     assert_eq!(call.line(), "PATCH /api/v1/namespaces/ns/pods/a/status");
@@ -60,7 +60,7 @@ async fn a_status_is_patched_with_the_uid_and_flush_waits_for_it() {
 #[tokio::test]
 async fn one_request_per_pod_and_the_latest_wins() {
     let (client, mut api) = ApiServer::new();
-    let writer = StatusWriter::new(client);
+    let writer = StatusWriter::new(client, WriterMetrics::default());
     for phase in ["Pending", "Running", "Failed", "Succeeded"] {
         writer.publish(&pod("a"), status(phase));
         tokio::task::yield_now().await;
@@ -85,7 +85,7 @@ async fn one_request_per_pod_and_the_latest_wins() {
 #[tokio::test]
 async fn the_same_status_is_not_sent_again_unless_another_changed_it() {
     let (client, mut api) = ApiServer::new();
-    let writer = StatusWriter::new(client);
+    let writer = StatusWriter::new(client, WriterMetrics::default());
     writer.publish(&pod("a"), status("Running"));
     api.next().await.answer(200, &metadata("a", "uid-a"));
     flushed(&writer, "uid-a").await;
@@ -105,7 +105,7 @@ async fn the_same_status_is_not_sent_again_unless_another_changed_it() {
 #[tokio::test]
 async fn errors_are_retried_with_the_newest_status() {
     let (client, mut api) = ApiServer::new();
-    let writer = StatusWriter::new(client);
+    let writer = StatusWriter::new(client, WriterMetrics::default());
     writer.publish(&pod("a"), status("Pending"));
     api.next().await.refuse(500);
     writer.publish(&pod("a"), status("Running"));
@@ -118,7 +118,7 @@ async fn errors_are_retried_with_the_newest_status() {
 #[tokio::test]
 async fn a_pod_that_is_gone_or_replaced_is_forgotten() {
     let (client, mut api) = ApiServer::new();
-    let writer = StatusWriter::new(client);
+    let writer = StatusWriter::new(client, WriterMetrics::default());
     writer.publish(&pod("a"), status("Running"));
     api.next().await.refuse(404);
     flushed(&writer, "uid-a").await;
@@ -134,7 +134,7 @@ async fn a_pod_that_is_gone_or_replaced_is_forgotten() {
 #[tokio::test]
 async fn a_conflict_over_the_same_pod_is_retried() {
     let (client, mut api) = ApiServer::new();
-    let writer = StatusWriter::new(client);
+    let writer = StatusWriter::new(client, WriterMetrics::default());
     writer.publish(&pod("a"), status("Running"));
     api.next().await.refuse(409);
     api.next().await.answer(200, &metadata("a", "uid-a"));
@@ -148,7 +148,7 @@ async fn a_conflict_over_the_same_pod_is_retried() {
 async fn a_pod_is_deleted_at_once_and_only_with_its_uid() {
     for code in [200, 404, 409] {
         let (client, mut api) = ApiServer::new();
-        let writer = StatusWriter::new(client);
+        let writer = StatusWriter::new(client, WriterMetrics::default());
         let deleted = tokio::spawn(async move { writer.delete_pod(&Target::of(&pod("a"))).await });
         let failed = api.next().await;
         assert_eq!(failed.line(), "DELETE /api/v1/namespaces/ns/pods/a");

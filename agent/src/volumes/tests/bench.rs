@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::watch;
 
+use crate::metrics::VolumeMetrics;
 use crate::objects::Objects;
 use crate::objects::fake::FakeApi;
 use crate::volumes::mounts::{mounts_below, unmount_at};
@@ -71,7 +72,11 @@ impl Drop for Bench {
 fn start(root: &Path, api: &FakeApi) -> (Volumes, watch::Sender<Allocatable>) {
     let allocatable: BTreeMap<_, _> = serde_json::from_value(json!({"memory": "8Mi"})).unwrap();
     let (sender, receiver) = watch::channel(Arc::new(allocatable));
-    (Volumes::new(root, Objects::new(&api.client()), receiver), sender)
+    let objects = Objects::new(&api.client());
+    (
+        Volumes::new(root, objects, receiver, VolumeMetrics::default()),
+        sender,
+    )
 }
 
 /// A pod that mounts each of the volumes at `/<name>`. Its UID is another one each time.

@@ -28,7 +28,7 @@ impl Node {
         sandbox.log_directory = dir.path().display().to_string();
         let mut container = container_config("u", "c", 0);
         container.log_path = "0.log".to_owned();
-        let sandbox_id = runtime.run_sandbox(sandbox.clone(), "").await.unwrap();
+        let sandbox_id = runtime.run_sandbox(sandbox.clone(), "").await.unwrap().id;
         let id = runtime.create_container(&sandbox_id, container, sandbox);
         let id = format!("containerd://{}", id.await.unwrap());
         let status = json!([{
@@ -47,6 +47,7 @@ impl Node {
             pods: directory([pod]),
             stats: crate::stats::Stats::new(&config, runtime.clone()),
             runtime,
+            metrics: crate::metrics::Metrics::new(&config),
             config,
             logs: Logs::new(Tapes::start()),
         };
