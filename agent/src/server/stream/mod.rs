@@ -9,7 +9,7 @@
 //!
 //! The protocols (SPDY/3.1 with `v4.channel.k8s.io` and older ones, `portforward.k8s.io`, WebSocket with the same) are
 //! between the client and the runtime. Here the request is checked and the container found, the upgrade is handed over
-//! ([`relay`]), and then bytes are copied ([`tunnel`]). Errors are the reference's: `server.go`, `kubelet_pods.go` of
+//! ([`mod@relay`]), and then bytes are copied ([`tunnel`]). Errors are the reference's: `server.go`, `kubelet_pods.go` of
 //! the kubelet, `WriteError` of its streaming library.
 //!
 //! A WebSocket with `v5.channel.k8s.io` is not translated: the API server does that, because our Node does not declare
