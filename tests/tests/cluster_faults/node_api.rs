@@ -42,7 +42,11 @@ fn who_follows_or_runs_something_when_the_agent_is_killed_is_told() {
     let follower = follower.wait(secs(30));
     assert!(counted(&follower.out) > 20);
     let command = command.wait(secs(30));
-    assert_ne!(command.code, Some(0), "{command:?}");
+    // Where the node takes WebSockets itself (ExtendWebSocketsToKubelet), kubectl sees the break; otherwise the API server
+    // translates, and takes the end of its connection for the end of the command.
+    if test.cluster.is_reference("agent") {
+        assert_ne!(command.code, Some(0), "{command:?}");
+    }
     // The pod counts on, and everything is there for the next who asks.
     let seen = follower.out.lines().count();
     poll(secs(60), "logs are readable again", || {
