@@ -7,11 +7,13 @@
 #![allow(clippy::panic, reason = "a panic is how a test fails")]
 
 mod auth;
+mod cadvisor;
 mod config;
 mod configz;
 mod connections;
 mod containers;
 mod dns;
+mod exposition;
 mod logs;
 mod logs_errors;
 mod logs_follow;
@@ -20,6 +22,7 @@ mod node;
 mod probes;
 mod raw;
 mod restarts;
+mod stats;
 mod streams;
 mod termination;
 mod volumes;
