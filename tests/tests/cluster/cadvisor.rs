@@ -287,23 +287,16 @@ fn figures_are_those_of_the_pod_and_carry_their_time() {
         || {
             let samples = scrape(&api);
             let now = of(&samples, "container_cpu_usage_seconds_total", "busy")?;
-            #[allow(clippy::cast_precision_loss, reason = "some seconds")]
-            let seconds = now
-                .time_ms
-                .zip(start.time_ms)
-                .map_or(0.0, |(now, then)| (now - then) as f64 / 1000.0);
+            let seconds = now.seconds_since(&start);
             if seconds < 8.0 {
                 return Err(format!("only {seconds} s have passed"));
             }
             let cpus = (now.value - start.value) / seconds;
-            if !(0.02..0.24).contains(&cpus) {
-                return Err(format!("{cpus} CPUs"));
-            }
             let throttled = of(&samples, "container_cpu_cfs_throttled_periods_total", "busy")?.value;
-            if throttled < 1.0 {
-                return Err(format!("throttled in {throttled} periods"));
+            match (cpus, throttled) {
+                (0.02..0.24, 1.0..) => Ok(()),
+                (cpus, throttled) => Err(format!("{cpus} CPUs, throttled in {throttled} periods")),
             }
-            Ok(())
         },
     );
     let samples = scrape(&api);
