@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::wait::poll_ok;
 use super::{Machine, Output, Test, poll, run_dir};
 
 pub use terminal::Terminal;
@@ -88,12 +89,13 @@ impl Kubectl {
     /// Waits until what it said satisfies the test.
     #[track_caller]
     pub fn wait_said(&self, what: &str, deadline: Duration, holds: impl Fn(&str) -> bool) -> String {
-        let looked = || Some(self.said()).filter(|said| holds(said));
-        poll(
-            deadline,
-            &format!("{} says {what}: {}", self.arguments, self.complained()),
-            looked,
-        )
+        poll_ok(deadline, &format!("{} says {what}", self.arguments), || {
+            let said = self.said();
+            if holds(&said) {
+                return Ok(said);
+            }
+            Err(format!("said {said:?}, complained {:?}", self.complained()))
+        })
     }
 
     fn status(&mut self) -> Option<ExitStatus> {

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use gantry_tests::cluster::{Test, pods, poll, secs};
+use gantry_tests::cluster::{Kubectl, Test, pods, poll, secs};
 use k8s_openapi::api::core::v1::Pod;
 
 use super::waiting_pod;
@@ -108,6 +108,15 @@ fn exec_chooses_among_containers_and_refuses_what_does_not_run() {
     assert!(refused.contains(&text), "{refused}");
 }
 
+/// Writes a line until it is answered. containerd connects a client's input before its output: on a busy machine the
+/// first answer to a new client may pass it by.
+fn write_until_answered(client: &mut Kubectl, line: &str) {
+    poll(secs(20), "an echo", || {
+        client.write(format!("{line}\n").as_bytes());
+        client.said().contains(&format!("got {line}")).then_some(())
+    });
+}
+
 #[test]
 fn attach_joins_the_first_process() {
     let test = Test::start("attach-input");
@@ -118,8 +127,7 @@ fn attach_joins_the_first_process() {
     );
     test.wait_ready("p");
     let mut first = test.start_kubectl(&["attach", "-i", "p"]);
-    first.write(b"one\n");
-    first.wait_said("the echo", secs(20), |said| said.contains("got one"));
+    write_until_answered(&mut first, "one");
     let second = test.start_kubectl(&["attach", "p"]);
     // Both read what the process writes; the second may take a moment to join.
     poll(secs(20), "the second one joins", || {
@@ -132,8 +140,7 @@ fn attach_joins_the_first_process() {
     // Without stdinOnce the process' input outlives the client that wrote it.
     drop(first);
     let mut third = test.start_kubectl(&["attach", "-i", "p"]);
-    third.write(b"three\n");
-    third.wait_said("an echo", secs(20), |said| said.contains("got three"));
+    write_until_answered(&mut third, "three");
     let pod: Pod = test.get("p");
     assert!(!test.log(&pod, "c").contains("end"));
 }
@@ -144,7 +151,7 @@ fn input_ends_with_its_only_client_when_it_is_for_once() {
     test.pod(
         "p",
         "{nodeName: node-1, restartPolicy: Never, containers: [{name: c, image: 'busybox:1.36', stdin: true, \
-           stdinOnce: true, command: [sh, -c, 'wc -l; exit 3']}]}",
+           stdinOnce: true, command: [sh, -c, 'lines=$(wc -l); sleep 1; echo $lines; exit 3']}]}",
     );
     test.wait_pod("p", "it runs", secs(60), |pod| pods::running(pod, "c"));
     let mut kubectl = test.start_kubectl(&["attach", "-i", "p"]);
