@@ -151,7 +151,7 @@ fn input_ends_with_its_only_client_when_it_is_for_once() {
     test.pod(
         "p",
         "{nodeName: node-1, restartPolicy: Never, containers: [{name: c, image: 'busybox:1.36', stdin: true, \
-           stdinOnce: true, command: [sh, -c, 'lines=$(wc -l); sleep 1; echo $lines; exit 3']}]}",
+           stdinOnce: true, command: [sh, -c, 'lines=$(wc -l); sleep 1; echo $lines; sleep 1; exit 3']}]}",
     );
     test.wait_pod("p", "it runs", secs(60), |pod| pods::running(pod, "c"));
     let mut kubectl = test.start_kubectl(&["attach", "-i", "p"]);
