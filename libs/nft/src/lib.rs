@@ -23,7 +23,7 @@ pub use conntrack::{Conntrack, Flow, FlowFilter};
 pub use element::{Element, Value, Verdict};
 pub use error::{CommitError, OpenError, QueryError};
 pub use query::{Listing, TableInfo};
-pub use rule::{FibKey, Field, Rule};
+pub use rule::{FibKey, Field, Interface, Rule};
 pub use transaction::Transaction;
 
 use socket::Socket;
@@ -172,6 +172,16 @@ impl<'a> Set<'a> {
         Self {
             data,
             ..Self::new(name, key)
+        }
+    }
+
+    /// A map whose elements rules add, at most `max_elements`.
+    #[must_use]
+    pub fn learnt(name: &'a str, key: &'a [FieldType], data: SetData<'a>, max_elements: u32) -> Self {
+        Self {
+            dynamic: true,
+            max_elements: Some(max_elements),
+            ..Self::map(name, key, data)
         }
     }
 

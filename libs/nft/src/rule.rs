@@ -3,46 +3,16 @@
 //! [`Rule`] reads like nft text: `Rule::new(family).on(&[Field::Daddr]).in_set("pod-cidrs").jump("near")`. Matched fields are loaded
 //! into consecutive 4-byte registers, which is also how the kernel lays out a concatenation.
 
+use std::time::Duration;
+
 use crate::Family;
 use crate::element::{Verdict, write_verdict};
 use crate::uapi::{data, expr};
 use crate::wire::Writer;
 
-/// Something a rule can look at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Field {
-    /// Source address of the packet.
-    Saddr,
-    /// Destination address of the packet.
-    Daddr,
-    /// Transport protocol number, one byte.
-    L4Proto,
-    /// Destination port (TCP, UDP, SCTP), two bytes.
-    Dport,
-    /// Destination address of the connection's first packet, before translation.
-    OriginalDaddr,
-    /// Destination port of the connection's first packet, before translation.
-    OriginalDport,
-    /// A random number in `offset .. offset + modulus`, host endian, four bytes.
-    Random {
-        /// How many values there are; at least 1.
-        modulus: u32,
-        /// The smallest value.
-        offset: u32,
-    },
-}
+mod field;
 
-impl Field {
-    /// Size in bytes, without padding.
-    fn len(self, family: Family) -> u32 {
-        match self {
-            Self::Saddr | Self::Daddr | Self::OriginalDaddr => family.address_len(),
-            Self::L4Proto => 1,
-            Self::Dport | Self::OriginalDport => 2,
-            Self::Random { .. } => 4,
-        }
-    }
-}
+pub use field::Field;
 
 /// Which address a route look-up is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +21,29 @@ pub enum FibKey {
     Saddr,
     /// The destination address.
     Daddr,
+}
+
+/// Interfaces, by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interface<'a> {
+    /// The one of this name.
+    Named(&'a str),
+    /// Those whose name starts like this.
+    Prefix(&'a str),
+}
+
+impl Interface<'_> {
+    /// What a name is compared with, as far as it goes: at most 16 bytes, of which the last is zero.
+    fn bytes(self) -> Vec<u8> {
+        match self {
+            Self::Named(name) => {
+                let mut bytes = name.as_bytes().to_vec();
+                bytes.resize(16, 0);
+                bytes
+            }
+            Self::Prefix(prefix) => prefix.as_bytes().iter().copied().take(15).collect(),
+        }
+    }
 }
 
 /// A rule under construction.
@@ -64,22 +57,23 @@ pub struct Rule {
 // Attribute numbers of the expressions (`nf_tables.h`), in the order of the kernel's enums.
 const META_DREG: u16 = 1;
 const META_KEY: u16 = 2;
-const META_L4PROTO: u32 = 16;
+const META_SREG: u16 = 3;
+const META_MARK: u32 = 3;
+const META_IIFNAME: u32 = 6;
 const META_OIFNAME: u32 = 7;
-const PAYLOAD: [u16; 4] = [1, 2, 3, 4];
-const PAYLOAD_NETWORK: u32 = 1;
-const PAYLOAD_TRANSPORT: u32 = 2;
 const CT_DREG: u16 = 1;
 const CT_KEY: u16 = 2;
-const CT_DIRECTION: u16 = 3;
 const CT_STATUS: u32 = 2;
-const CT_PROTO_DST: u32 = 12;
-const CT_DST_IP: u32 = 20;
-const CT_DST_IP6: u32 = 22;
 /// `IPS_DST_NAT`: the connection's destination is translated.
 const STATUS_DNAT: u32 = 1 << 5;
 /// `RTN_LOCAL`: an address of this host.
 const ADDRESS_LOCAL: u32 = 2;
+const DYNSET_SET_NAME: u16 = 1;
+const DYNSET_OP: u16 = 3;
+const DYNSET_SREG_KEY: u16 = 4;
+const DYNSET_SREG_DATA: u16 = 5;
+const DYNSET_TIMEOUT: u16 = 6;
+const DYNSET_UPDATE: u32 = 1;
 const CMP_EQ: u32 = 0;
 const CMP_NE: u32 = 1;
 
@@ -146,6 +140,22 @@ impl Rule {
         rule
     }
 
+    /// Remembers `data` for `key` in a map until `timeout` has passed; an entry that is there keeps its data and gets the time anew.
+    #[must_use]
+    pub fn update_map(mut self, map: &str, key: &[Field], data: &[Field], timeout: Duration) -> Self {
+        let values = self.load_from(expr::REG32_00, key);
+        self.load_from(values, data);
+        let milliseconds = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+        self.expr("dynset", |w| {
+            w.string(DYNSET_SET_NAME, map);
+            w.be32(DYNSET_OP, DYNSET_UPDATE);
+            w.be32(DYNSET_SREG_KEY, expr::REG32_00);
+            w.be32(DYNSET_SREG_DATA, values);
+            w.bytes(DYNSET_TIMEOUT, &milliseconds.to_be_bytes());
+        });
+        self
+    }
+
     /// Matches packets of one transport protocol.
     #[must_use]
     pub fn l4proto(mut self, number: u8) -> Self {
@@ -197,14 +207,50 @@ impl Rule {
 
     /// Matches packets that leave through an interface of another name.
     #[must_use]
-    pub fn not_out(mut self, interface: &str) -> Self {
+    pub fn not_out(self, interface: &str) -> Self {
+        self.meta(META_OIFNAME)
+            .compare(CMP_NE, &Interface::Named(interface).bytes())
+    }
+
+    /// Matches packets that came in through an interface.
+    #[must_use]
+    pub fn came_in(self, interface: Interface<'_>) -> Self {
+        self.meta(META_IIFNAME).compare(CMP_EQ, &interface.bytes())
+    }
+
+    /// Matches packets that came in elsewhere, or that this host sends.
+    #[must_use]
+    pub fn came_in_elsewhere(self, interface: Interface<'_>) -> Self {
+        self.meta(META_IIFNAME).compare(CMP_NE, &interface.bytes())
+    }
+
+    /// Matches packets with a bit of their mark set.
+    #[must_use]
+    pub fn marked(self, bit: u32) -> Self {
+        let mut rule = self.meta(META_MARK);
+        rule.mask(&bit.to_ne_bytes());
+        rule.compare(CMP_NE, &[0; 4])
+    }
+
+    /// Sets a bit of the packet's mark, or clears it, and leaves the others.
+    #[must_use]
+    pub fn mark(self, bit: u32, set: bool) -> Self {
+        let mut rule = self.meta(META_MARK);
+        let xor = if set { bit } else { 0 };
+        rule.bitwise(expr::REG32_00, &(!bit).to_ne_bytes(), &xor.to_ne_bytes());
+        rule.expr("meta", |w| {
+            w.be32(META_KEY, META_MARK);
+            w.be32(META_SREG, expr::REG32_00);
+        });
+        rule
+    }
+
+    fn meta(mut self, key: u32) -> Self {
         self.expr("meta", |w| {
             w.be32(META_DREG, expr::REG32_00);
-            w.be32(META_KEY, META_OIFNAME);
+            w.be32(META_KEY, key);
         });
-        let mut name = interface.as_bytes().to_vec();
-        name.resize(16, 0);
-        self.compare(CMP_NE, &name)
+        self
     }
 
     /// Rewrites the source to the address of the outgoing interface, with a random port.
@@ -281,66 +327,6 @@ impl Rule {
             w.nest(3, |w| w.bytes(data::VALUE, value));
         });
         self
-    }
-
-    fn mask(&mut self, mask: &[u8]) {
-        let len = u32::try_from(mask.len()).expect("an address is short");
-        self.expr("bitwise", |w| {
-            w.be32(1, expr::REG32_00);
-            w.be32(2, expr::REG32_00);
-            w.be32(3, len);
-            w.nest(4, |w| w.bytes(data::VALUE, mask));
-            w.nest(5, |w| w.bytes(data::VALUE, &vec![0; mask.len()]));
-        });
-    }
-
-    fn load(&mut self, fields: &[Field]) {
-        let mut register = expr::REG32_00;
-        for field in fields {
-            self.load_one(*field, register);
-            register += field.len(self.family).div_ceil(4);
-        }
-    }
-
-    fn load_one(&mut self, field: Field, register: u32) {
-        let (family, address) = (self.family, self.family.address_len());
-        let (saddr_at, daddr_at, ct_daddr) = match family {
-            Family::Ipv4 => (12, 16, CT_DST_IP),
-            Family::Ipv6 => (8, 24, CT_DST_IP6),
-        };
-        match field {
-            Field::Saddr => self.payload(PAYLOAD_NETWORK, saddr_at, address, register),
-            Field::Daddr => self.payload(PAYLOAD_NETWORK, daddr_at, address, register),
-            Field::Dport => self.payload(PAYLOAD_TRANSPORT, 2, 2, register),
-            Field::OriginalDaddr => self.original(ct_daddr, register),
-            Field::OriginalDport => self.original(CT_PROTO_DST, register),
-            Field::L4Proto => self.expr("meta", |w| {
-                w.be32(META_DREG, register);
-                w.be32(META_KEY, META_L4PROTO);
-            }),
-            Field::Random { modulus, offset } => self.expr("numgen", |w| {
-                w.be32(1, register);
-                w.be32(2, modulus);
-                w.be32(3, expr::NG_RANDOM);
-                w.be32(4, offset);
-            }),
-        }
-    }
-
-    fn payload(&mut self, base: u32, offset: u32, len: u32, register: u32) {
-        self.expr("payload", |w| {
-            for (attribute, value) in PAYLOAD.into_iter().zip([register, base, offset, len]) {
-                w.be32(attribute, value);
-            }
-        });
-    }
-
-    fn original(&mut self, key: u32, register: u32) {
-        self.expr("ct", |w| {
-            w.be32(CT_DREG, register);
-            w.be32(CT_KEY, key);
-            w.bytes(CT_DIRECTION, &[0]);
-        });
     }
 
     fn expr(&mut self, name: &str, fill: impl FnOnce(&mut Writer)) {

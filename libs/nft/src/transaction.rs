@@ -98,7 +98,16 @@ impl Transaction {
 
     /// Appends a rule to a chain.
     pub fn add_rule(&mut self, chain: &str, new: &Rule) {
-        let mark = self.begin(msg::NEW_RULE, nlm::CREATE | nlm::APPEND);
+        self.rule_message(nlm::APPEND, chain, new);
+    }
+
+    /// Puts a rule before all others of a chain.
+    pub fn insert_rule(&mut self, chain: &str, new: &Rule) {
+        self.rule_message(0, chain, new);
+    }
+
+    fn rule_message(&mut self, flags: u16, chain: &str, new: &Rule) {
+        let mark = self.begin(msg::NEW_RULE, nlm::CREATE | flags);
         let w = &mut self.writer;
         w.string(rule::TABLE, &self.table);
         w.string(rule::CHAIN, chain);

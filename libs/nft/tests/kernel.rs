@@ -2,39 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail this way")]
 
-use std::process::Command;
+mod support;
 
 use gantry_nft::{
-    ChainKind, CommitError, Conntrack, Element, Family, FibKey, Field, FieldType, FlowFilter, Hook,
-    HookPoint, Nft, Rule, Set, SetData, Transaction, Value, Verdict,
+    ChainKind, CommitError, Element, Family, FibKey, Field, FieldType, Hook, HookPoint, Interface, Nft, Rule,
+    Set, SetData, Transaction, Value, Verdict,
 };
 
+use support::{in_netns, run};
+
 const TABLE: &str = "gantry-test";
-
-/// Runs a test in a new network namespace.
-fn in_netns(test: impl FnOnce() + Send + 'static) {
-    let thread = std::thread::spawn(move || {
-        // SAFETY: only the network namespace of this thread is unshared; no file descriptors or memory are affected.
-        #[allow(unsafe_code)]
-        unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }
-            .expect("these tests need root");
-        test();
-    });
-    if let Err(panic) = thread.join() {
-        std::panic::resume_unwind(panic);
-    }
-}
-
-/// What a program prints; children inherit the thread's namespace.
-fn run(program: &str, args: &[&str]) -> String {
-    let out = Command::new(program).args(args).output().expect("program runs");
-    assert!(
-        out.status.success(),
-        "{program} {args:?}: {}",
-        String::from_utf8_lossy(&out.stderr)
-    );
-    String::from_utf8(out.stdout).expect("text")
-}
 
 fn list() -> String {
     run("nft", &["list", "ruleset"])
@@ -104,6 +81,54 @@ fn rules_read_as_nft_writes_them() {
             }
         }
         assert!(text.contains("comment \"layout 1\""), "{text}");
+    });
+}
+
+#[test]
+fn rules_about_sources_interfaces_and_marks_read_as_nft_writes_them() {
+    in_netns(|| {
+        for family in [Family::Ipv4, Family::Ipv6] {
+            let mut tx = skeleton(family);
+            let address = FieldType::Address;
+            let source = [address, FieldType::Port];
+            tx.add_set(&Set::new("fw-20", &source));
+            tx.add_set(&Set::learnt(
+                "affinity",
+                &[address, address, FieldType::Protocol, FieldType::Port],
+                SetData::Fields(&[address, FieldType::Port]),
+                1 << 20,
+            ));
+            tx.add_chain("learn-60", None);
+            let r = || Rule::new(family);
+            let key = [
+                Field::Saddr,
+                Field::OriginalDaddr,
+                Field::L4Proto,
+                Field::OriginalDport,
+            ];
+            let minute = std::time::Duration::from_secs(60);
+            let backend = [Field::Daddr, Field::Dport];
+            tx.add_rule("learn-60", &r().update_map("affinity", &key, &backend, minute));
+            tx.add_rule("post", &r().verdict(Verdict::Drop));
+            let allowed = r().on(&[Field::SaddrPrefix(20), Field::Dport]).in_set("fw-20");
+            tx.insert_rule("post", &allowed.verdict(Verdict::Return));
+            tx.add_rule("post", &r().came_in(Interface::Named("cni0")).mark(0x4000, true));
+            let elsewhere = r().came_in_elsewhere(Interface::Prefix("veth"));
+            tx.add_rule("post", &elsewhere.verdict(Verdict::Accept));
+            tx.add_rule("post", &r().marked(0x4000).mark(0x4000, false).masquerade());
+            Nft::open().unwrap().commit(tx).unwrap();
+        }
+        let text = run("nft", &["list", "table", "ip", TABLE]);
+        for line in [
+            "ip saddr & 255.255.240.0 . th dport @fw-20 return\n\t\tdrop",
+            "iifname \"cni0\" meta mark set meta mark | 0x00004000",
+            "iifname != \"veth*\" accept",
+            "meta mark & 0x00004000 != 0x00000000 meta mark set meta mark & 0xffffbfff masquerade fully-random",
+            "update @affinity { ip saddr . ct original ip daddr . meta l4proto . ct original proto-dst \
+             timeout 1m : ip daddr . th dport }",
+        ] {
+            assert!(text.contains(line), "no `{line}` in {text}");
+        }
     });
 }
 
@@ -303,70 +328,5 @@ fn tables_chains_and_sets_are_found_by_name() {
         tx.delete_table();
         nft.commit(tx).unwrap();
         assert_eq!(nft.table(Family::Ipv4, TABLE).unwrap(), None);
-    });
-}
-
-/// Adds a UDP flow to 10.96.0.10:53 that really goes to `backend`.
-fn add_flow(source: &str, backend: &str) {
-    run(
-        "conntrack",
-        &[
-            "-I",
-            "-p",
-            "udp",
-            "-s",
-            source,
-            "-d",
-            "10.96.0.10",
-            "--sport",
-            "4000",
-            "--dport",
-            "53",
-            "--reply-src",
-            backend,
-            "--reply-dst",
-            source,
-            "--reply-port-src",
-            "5353",
-            "--reply-port-dst",
-            "4000",
-            "-t",
-            "60",
-        ],
-    );
-}
-
-#[test]
-fn only_matching_flows_are_deleted() {
-    in_netns(|| {
-        for client in ["10.0.0.1", "10.0.0.2", "10.0.0.3"] {
-            add_flow(client, "10.244.0.5");
-        }
-        add_flow("10.0.0.4", "10.244.0.6");
-        let mut conntrack = Conntrack::open().unwrap();
-        let filter = FlowFilter {
-            protocol: 17,
-            original_dst: Some("10.96.0.10".parse().unwrap()),
-            original_port: 53,
-            reply_src: Some("10.244.0.5".parse().unwrap()),
-            reply_port: Some(5353),
-        };
-        let other_port = FlowFilter {
-            original_port: 54,
-            ..filter
-        };
-        conntrack.delete_flows(&other_port).unwrap();
-        assert_eq!(conntrack.flows(false).unwrap().len(), 4);
-        conntrack.delete_flows(&filter).unwrap();
-        let left = conntrack.flows(false).unwrap();
-        assert_eq!(left.len(), 1, "{left:?}");
-        assert_eq!(left[0].reply_src.to_string(), "10.244.0.6");
-        let any_backend = FlowFilter {
-            reply_src: None,
-            reply_port: None,
-            ..filter
-        };
-        conntrack.delete_flows(&any_backend).unwrap();
-        assert_eq!(conntrack.flows(false).unwrap(), []);
     });
 }
