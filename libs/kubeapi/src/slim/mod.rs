@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 pub use node::{Node, NodeAddress, ServiceCidr};
 pub use service::{IngressAddress, Service, ServicePort};
-pub use slice::{Conditions, Endpoint, EndpointSlice, SlicePort};
+pub use slice::{Conditions, Endpoint, EndpointSlice, Hint, Hints, SlicePort};
 
 /// The metadata that every watch needs.
 #[derive(Debug, Default, Deserialize)]

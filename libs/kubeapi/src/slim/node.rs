@@ -14,6 +14,8 @@ pub struct Node {
     pub metadata: ObjectMeta,
     /// True if it is being deleted.
     pub deleting: bool,
+    /// Label `topology.kubernetes.io/zone`.
+    pub zone: Option<String>,
     /// `spec.podCIDRs`, one for each family.
     pub pod_cidrs: Vec<String>,
     /// Keys of `spec.taints`.
@@ -45,6 +47,14 @@ struct NodeMetadata {
     name: Option<String>,
     resource_version: Option<String>,
     deletion_timestamp: Option<String>,
+    labels: NodeLabels,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct NodeLabels {
+    #[serde(rename = "topology.kubernetes.io/zone")]
+    zone: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -72,6 +82,7 @@ impl From<WireNode> for Node {
             name,
             resource_version,
             deletion_timestamp,
+            labels,
         } = wire.metadata;
         Self {
             metadata: Identity {
@@ -81,6 +92,7 @@ impl From<WireNode> for Node {
             }
             .into(),
             deleting: deletion_timestamp.is_some(),
+            zone: labels.zone,
             pod_cidrs: wire.spec.pod_cidrs,
             taints: wire.spec.taints.into_iter().map(|taint| taint.key).collect(),
             addresses: wire.status.addresses,

@@ -30,6 +30,8 @@ pub struct Service {
     pub external_traffic_policy: Option<String>,
     /// `spec.sessionAffinity`.
     pub session_affinity: Option<String>,
+    /// `spec.sessionAffinityConfig.clientIP.timeoutSeconds`.
+    pub affinity_timeout_secs: Option<i32>,
     /// `spec.healthCheckNodePort`.
     pub health_check_node_port: Option<i32>,
     /// `spec.ports`.
@@ -82,8 +84,22 @@ struct Spec {
     internal_traffic_policy: Option<String>,
     external_traffic_policy: Option<String>,
     session_affinity: Option<String>,
+    session_affinity_config: Option<AffinityConfig>,
     health_check_node_port: Option<i32>,
     ports: Vec<ServicePort>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct AffinityConfig {
+    #[serde(rename = "clientIP")]
+    client_ip: Option<ClientIpConfig>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ClientIpConfig {
+    timeout_seconds: Option<i32>,
 }
 
 #[derive(Default, Deserialize)]
@@ -111,6 +127,11 @@ impl From<Wire> for Service {
             internal_traffic_policy: wire.spec.internal_traffic_policy,
             external_traffic_policy: wire.spec.external_traffic_policy,
             session_affinity: wire.spec.session_affinity,
+            affinity_timeout_secs: wire
+                .spec
+                .session_affinity_config
+                .and_then(|config| config.client_ip)
+                .and_then(|config| config.timeout_seconds),
             health_check_node_port: wire.spec.health_check_node_port,
             ports: wire.spec.ports,
         }

@@ -35,6 +35,28 @@ pub struct Endpoint {
     pub conditions: Conditions,
     /// Where it runs.
     pub node_name: Option<String>,
+    /// For whom it is meant.
+    pub hints: Option<Hints>,
+}
+
+/// `endpoints[].hints`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Hints {
+    /// `forZones`.
+    #[serde(deserialize_with = "null_is_empty")]
+    pub for_zones: Vec<Hint>,
+    /// `forNodes`.
+    #[serde(deserialize_with = "null_is_empty")]
+    pub for_nodes: Vec<Hint>,
+}
+
+/// A zone or a node in a hint.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Hint {
+    /// Its name.
+    pub name: String,
 }
 
 /// `endpoints[].conditions`.

@@ -9,6 +9,7 @@ fn a_service_keeps_what_decides_about_packets() {
         "metadata": {"name": "dns", "namespace": "kube-system", "resourceVersion": "7",
             "labels": {"a": "b"}, "managedFields": [{"manager": "x", "fieldsV1": {"f:spec": {}}}]},
         "spec": {"clusterIP": "10.96.0.10", "clusterIPs": ["10.96.0.10"], "type": "NodePort",
+            "sessionAffinity": "ClientIP", "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 30}},
             "externalIPs": ["192.0.2.1"], "externalTrafficPolicy": "Local", "selector": {"k8s-app": "dns"},
             "ports": [{"name": "dns", "port": 53, "protocol": "UDP", "targetPort": 53, "nodePort": 30053}]},
         "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.9", "ipMode": "VIP"}]}}
@@ -18,6 +19,7 @@ fn a_service_keeps_what_decides_about_packets() {
     assert_eq!(service.metadata.managed_fields, None);
     assert_eq!(service.cluster_ips, ["10.96.0.10"]);
     assert_eq!(service.external_ips, ["192.0.2.1"]);
+    assert_eq!(service.affinity_timeout_secs, Some(30));
     assert_eq!(service.external_traffic_policy.as_deref(), Some("Local"));
     assert_eq!(service.ports[0].node_port, Some(30053));
     assert_eq!(service.ingress[0].ip.as_deref(), Some("192.0.2.9"));
@@ -32,6 +34,7 @@ fn a_slice_keeps_its_service_and_endpoints() {
         "addressType": "IPv4",
         "endpoints": [{"addresses": ["10.244.0.2"], "nodeName": "n1",
             "conditions": {"ready": true, "serving": true, "terminating": false},
+            "hints": {"forZones": [{"name": "a"}], "forNodes": null},
             "targetRef": {"kind": "Pod", "name": "p"}}],
         "ports": null
     });
@@ -40,11 +43,19 @@ fn a_slice_keeps_its_service_and_endpoints() {
     assert_eq!(slice.service_name.as_deref(), Some("dns"));
     assert!(slice.trigger_time.is_some());
     assert_eq!(slice.endpoints[0].node_name.as_deref(), Some("n1"));
+    let hints = slice.endpoints[0].hints.as_ref().unwrap();
+    assert_eq!(
+        (hints.for_zones[0].name.as_str(), hints.for_nodes.len()),
+        ("a", 0)
+    );
     assert!(slice.ports.is_empty());
 }
 
 #[test]
 fn bookmarks_have_nothing_but_a_version() {
+    let labels = json!({"topology.kubernetes.io/zone": "a", "other": "b"});
+    let node: Node = serde_json::from_value(json!({"metadata": {"labels": labels}})).unwrap();
+    assert_eq!(node.zone.as_deref(), Some("a"));
     let bookmark = json!({"kind": "Node", "metadata": {"resourceVersion": "12", "creationTimestamp": null}});
     let node: Node = serde_json::from_value(bookmark).unwrap();
     assert_eq!(node.metadata.resource_version.as_deref(), Some("12"));
