@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use gantry_nft::Family;
 use gantry_proxy::programmer::Programmer;
-use gantry_proxy::table::{Layout, Masquerading, NodePorts};
+use gantry_proxy::table::{Layout, Masquerading, NodePorts, Pods};
 use gantry_proxy_core::{
     Endpoint, EndpointState, Event, NodeFacts, Port, Protocol, Service, ServicePort, Slice,
 };
@@ -19,6 +19,7 @@ const LAYOUT: Layout = Layout {
     family: Family::Ipv4,
     node_ports: NodePorts::Listed,
     masquerading: Masquerading::NotPods,
+    pods: Pods::Ranges,
 };
 /// Changes of each kind, measured one by one.
 const CHANGES: u32 = 300;
@@ -90,6 +91,7 @@ fn opened() -> Result<Programmer> {
         pod_ranges: vec!["10.128.0.0/9".parse()?],
         service_ranges: vec!["10.96.0.0/12".parse()?],
         node_addresses: vec![Ipv4Addr::new(192, 0, 2, 1).into()],
+        ..NodeFacts::default()
     });
     Ok(proxy)
 }
@@ -139,10 +141,12 @@ fn slice(proxy: &mut Programmer, number: u32, count: u32, shift: u32) {
         let i = if i == 0 && shift > 0 { 99 } else { i };
         Ipv4Addr::from_bits(ENDPOINTS.to_bits() + number * 100 + i)
     };
-    let endpoint = |i| Endpoint {
-        address: address(i).into(),
-        state: EndpointState::Ready,
-        local: i % 100 == 0 && number < 100,
+    let endpoint = |i| {
+        Endpoint::new(
+            address(i).into(),
+            EndpointState::Ready,
+            i % 100 == 0 && number < 100,
+        )
     };
     let slice = Slice {
         ports: [Port {
@@ -152,6 +156,7 @@ fn slice(proxy: &mut Programmer, number: u32, count: u32, shift: u32) {
         }]
         .into(),
         endpoints: (0..count).map(endpoint).collect(),
+        ..Slice::default()
     };
     let name = format!("{}-1", key(number)).into();
     proxy.apply(Event::Slice {

@@ -76,7 +76,7 @@ impl Cluster {
         let pods: Vec<IpNetwork> = match &settings.detect_local {
             DetectLocal::ClusterCidr(ranges) => ranges.clone(),
             DetectLocal::NodeCidr => own.map(|node| node.pod_ranges.clone()).unwrap_or_default(),
-            DetectLocal::Interface(_) => Vec::new(),
+            DetectLocal::Bridge(_) | DetectLocal::InterfacePrefix(_) => Vec::new(),
         };
         let mut node_addresses: Vec<IpAddr> = match &settings.node_ports {
             NodePortRule::Primary => {
@@ -102,6 +102,8 @@ impl Cluster {
             pod_ranges: disjoint(pods.iter().filter(of_family).copied()),
             service_ranges: disjoint(self.ranges.values().flatten().filter(of_family).copied()),
             node_addresses,
+            node_ip: own.and_then(|node| node.primary(ipv6)),
+            zone: own.and_then(|node| node.zone.clone()),
         }
     }
 

@@ -9,6 +9,7 @@
 //!
 //! One task and one thread; health and metrics are served by the same runtime. The decisions are in `gantry-proxy-core`.
 
+pub mod affinity;
 pub mod cluster;
 pub mod cni;
 pub mod config;

@@ -14,7 +14,7 @@ use gantry_proxy::metrics::Metrics;
 use gantry_proxy::programmer::{FAMILY, Programmer};
 use gantry_proxy::routes::Routes;
 use gantry_proxy::run::Proxy;
-use gantry_proxy::table::{Layout, Masquerading, NodePorts, Table};
+use gantry_proxy::table::{Layout, Masquerading, NodePorts, Pods, Table};
 use gantry_proxy::{sysctl, watch};
 use hyper::StatusCode;
 use tokio_util::sync::CancellationToken;
@@ -107,27 +107,37 @@ fn remark(settings: &Settings) {
             "this proxy knows one mode, nftables, and runs it"
         );
     }
-    if let DetectLocal::Interface(name) = &settings.detect_local {
-        warn!(
-            interface = name,
-            "detectLocalMode by interface is not implemented: pods are not told from others"
-        );
+    if !tells_pods(settings) {
+        info!("no clusterCIDR for the table's addresses: pods are not told from other sources");
+    }
+}
+
+/// False if there is no way to tell pods from others: then nobody is masqueraded for not being one.
+fn tells_pods(settings: &Settings) -> bool {
+    match &settings.detect_local {
+        DetectLocal::ClusterCidr(ranges) => ranges.iter().any(|range| range.is_ipv4()),
+        DetectLocal::NodeCidr | DetectLocal::Bridge(_) | DetectLocal::InterfacePrefix(_) => true,
     }
 }
 
 fn layout(settings: &Settings) -> Layout {
-    let tells_pods = match &settings.detect_local {
-        DetectLocal::ClusterCidr(ranges) => !ranges.is_empty(),
-        DetectLocal::NodeCidr => true,
-        DetectLocal::Interface(_) => false,
+    let by_interface = |name, whole| Pods::Interface {
+        name,
+        whole,
+        mark_bit: settings.masquerade_bit,
     };
     Layout {
+        pods: match settings.detect_local {
+            DetectLocal::ClusterCidr(_) | DetectLocal::NodeCidr => Pods::Ranges,
+            DetectLocal::Bridge(name) => by_interface(name, true),
+            DetectLocal::InterfacePrefix(name) => by_interface(name, false),
+        },
         family: FAMILY,
         node_ports: match settings.node_ports {
             NodePortRule::Any => NodePorts::AnyLocal,
             NodePortRule::Primary | NodePortRule::Ranges(_) => NodePorts::Listed,
         },
-        masquerading: match (settings.masquerade_all, tells_pods) {
+        masquerading: match (settings.masquerade_all, tells_pods(settings)) {
             (true, _) => Masquerading::Everybody,
             (false, true) => Masquerading::NotPods,
             (false, false) => Masquerading::Nobody,
@@ -170,6 +180,7 @@ fn cleanup() -> anyhow::Result<()> {
             family,
             node_ports: NodePorts::Listed,
             masquerading: Masquerading::Nobody,
+            pods: Pods::Ranges,
         };
         Table::open(layout)?.remove()?;
     }

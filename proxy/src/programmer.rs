@@ -9,9 +9,10 @@
 use std::time::{Duration, Instant};
 
 use gantry_nft::{CommitError, Conntrack, Family, OpenError};
-use gantry_proxy_core::{Changes, Event, NodeFacts, Planner, stale_flows};
+use gantry_proxy_core::{Changes, Conflict, Event, NodeFacts, Planner, stale_flows};
 use tracing::{debug, info, warn};
 
+use crate::affinity::Affinity;
 use crate::flows;
 use crate::table::{FindError, Found, Layout, Table};
 
@@ -61,6 +62,7 @@ pub struct Programmer {
     planner: Planner,
     table: Table,
     conntrack: Conntrack,
+    affinity: Affinity,
     phase: Phase,
 }
 
@@ -74,6 +76,7 @@ impl Programmer {
             planner: Planner::default(),
             table: Table::open(layout)?,
             conntrack: Conntrack::open()?,
+            affinity: Affinity::default(),
             phase: Phase::Unseen,
         })
     }
@@ -105,6 +108,14 @@ impl Programmer {
     /// # Errors
     /// When that failed also as a full replacement: call it again after a pause.
     pub fn sync(&mut self) -> Result<Done, SyncError> {
+        let done = self.bring_up_to_date();
+        for Conflict { front, owner, loser } in self.planner.take_conflicts() {
+            warn!(%owner, %loser, ?front, "two services claim one address or node port; the first in order of names has it");
+        }
+        done
+    }
+
+    fn bring_up_to_date(&mut self) -> Result<Done, SyncError> {
         match self.phase {
             Phase::Unseen => self.take_over(),
             Phase::Wrong => self.replace(),
@@ -116,7 +127,7 @@ impl Programmer {
                     Ok(()) => {
                         let writing = start.elapsed() - planning;
                         Ok(Done {
-                            elements: changes.ops.len(),
+                            elements: changes.len(),
                             full: false,
                             planning,
                             writing,
@@ -149,10 +160,10 @@ impl Programmer {
             self.phase = Phase::Wrong;
             return self.replace().map(drop);
         }
-        let unused = self.planner.take_unused_chains();
+        let unused = self.planner.take_unused_parts();
         if !unused.is_empty() {
             debug!(count = unused.len(), "deleting chains that nothing goes to");
-            if let Err(error) = self.table.delete_chains(&unused) {
+            if let Err(error) = self.table.delete_parts(&unused) {
                 self.phase = Phase::Wrong;
                 return Err(SyncError::Tidy(error));
             }
@@ -164,8 +175,8 @@ impl Programmer {
         let start = Instant::now();
         let found = self.table.find()?;
         let (how, changes, chains) = match found {
-            Found::Ours { elements, chains } => {
-                let changes = self.planner.adopt(elements, chains);
+            Found::Ours { elements, parts } => {
+                let changes = self.planner.adopt(elements, parts);
                 ("took over the table that was there", Some(changes), None)
             }
             Found::Nothing => ("made the table", None, Some((self.planner.rebuild(), false))),
@@ -181,7 +192,7 @@ impl Programmer {
         let mut elements = 0;
         if let Some(changes) = &changes {
             self.table.apply(changes)?;
-            elements = changes.ops.len();
+            elements = changes.len();
         }
         if let Some((chains, replace)) = chains {
             let ruleset = self.planner.ruleset();
@@ -224,9 +235,23 @@ impl Programmer {
         })
     }
 
-    /// Ends UDP flows whose backend is gone. A failure is logged: the table is right, and such flows end by their time-out.
+    /// When [`Programmer::look_again`] is to be called, if it is.
+    #[must_use]
+    pub fn due(&self) -> Option<Instant> {
+        self.affinity.due()
+    }
+
+    /// The second look at clients that are remembered, some time after a change.
+    pub fn look_again(&mut self) {
+        self.affinity.look_again(self.planner.ruleset(), &mut self.table);
+    }
+
+    /// Ends UDP flows whose backend is gone, and has clients forgotten that it was chosen for. A failure is logged: the table is
+    /// right, and such flows end by their time-out.
     fn delete_stale(&mut self, changes: &Changes) -> Duration {
         let start = Instant::now();
+        self.affinity
+            .follow(changes, self.planner.ruleset(), &mut self.table);
         let stale = stale_flows(changes, self.planner.ruleset());
         if let Err(error) = flows::delete(&mut self.conntrack, stale) {
             warn!(error = with_cause(&error), "cannot delete stale UDP flows");

@@ -83,6 +83,7 @@ impl Proxy {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let retry = memory.retry;
+            let due = self.programmer.due().map(Instant::from_std);
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 // Cancel safe: a received input is handled at once.
@@ -91,6 +92,10 @@ impl Proxy {
                     self.take(&mut memory, input);
                     self.gather(&mut memory, &mut inputs).await;
                     self.work(&mut memory).await;
+                }
+                // Without anything to look at again this branch is off.
+                () = async { if let Some(at) = due { tokio::time::sleep_until(at).await } }, if due.is_some() => {
+                    self.programmer.look_again();
                 }
                 _ = tick.tick() => self.tidy(&mut memory).await,
                 // Without a time to retry this branch is off.

@@ -1,9 +1,11 @@
-//! The chains that translate, one for each distinct number of backends.
+//! The parts of the table that are made when first needed: their number depends on how different services are, not on how many.
 //!
-//! Their names are part of the table's layout: `lb-3` picks one of three slots of an address-and-port front, `npl-2` one of the two
-//! local slots of a node port.
+//! Chains that translate, one for each distinct number of backends: `lb-3` picks one of three slots of an address-and-port front,
+//! `npl-2` one of the two local slots of a node port, `aff-3` first asks where the client went before. Chains that learn this,
+//! one for each distinct time-out: `learn-10800`. Sets of allowed sources, one for each distinct length of a prefix: `fw-24`.
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::str::FromStr;
 
 /// Which map a chain's random number is looked up in.
@@ -39,6 +41,59 @@ pub struct Chain {
     pub scope: Scope,
     /// How many slots there are; at least 1.
     pub count: u32,
+    /// A client that is remembered goes to the same backend again.
+    pub sticky: bool,
+}
+
+/// A part that is made when first needed. The names are the layout's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Part {
+    /// A chain that translates.
+    Balancer(Chain),
+    /// A chain that remembers clients for so many seconds.
+    Learner(Target, NonZeroU32),
+    /// The set of sources that are ranges of so many bits, and the rule that looks them up.
+    Sources(u8),
+}
+
+impl Part {
+    /// True for a part that may be deleted once nothing needs it. The sets of sources stay: they are few, and one set for each
+    /// length that was ever used is the most.
+    #[must_use]
+    pub fn is_given_up(self) -> bool {
+        match self {
+            Self::Balancer(_) | Self::Learner(..) => true,
+            Self::Sources(_) => false,
+        }
+    }
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Balancer(chain) => chain.fmt(f),
+            Self::Learner(Target::Address, secs) => write!(f, "learn-{secs}"),
+            Self::Learner(Target::NodePort, secs) => write!(f, "np-learn-{secs}"),
+            Self::Sources(bits) => write!(f, "fw-{bits}"),
+        }
+    }
+}
+
+impl FromStr for Part {
+    type Err = ();
+
+    fn from_str(name: &str) -> Result<Self, ()> {
+        let learner = |target, secs: &str| secs.parse().map(|secs| Self::Learner(target, secs));
+        if let Some(bits) = name.strip_prefix("fw-") {
+            bits.parse().map(Self::Sources).map_err(drop)
+        } else if let Some(secs) = name.strip_prefix("learn-") {
+            learner(Target::Address, secs).map_err(drop)
+        } else if let Some(secs) = name.strip_prefix("np-learn-") {
+            learner(Target::NodePort, secs).map_err(drop)
+        } else {
+            name.parse().map(Self::Balancer)
+        }
+    }
 }
 
 impl Scope {
@@ -50,15 +105,29 @@ impl Scope {
             Self::Local => LOCAL_SLOTS,
         }
     }
+
+    /// The scope that a slot belongs to.
+    #[must_use]
+    pub fn of_slot(slot: u32) -> Self {
+        if slot < LOCAL_SLOTS {
+            Self::Cluster
+        } else {
+            Self::Local
+        }
+    }
 }
 
 impl Chain {
     fn prefix(self) -> &'static str {
-        match (self.target, self.scope) {
-            (Target::Address, Scope::Cluster) => "lb",
-            (Target::Address, Scope::Local) => "lbl",
-            (Target::NodePort, Scope::Cluster) => "np",
-            (Target::NodePort, Scope::Local) => "npl",
+        match (self.target, self.scope, self.sticky) {
+            (Target::Address, Scope::Cluster, false) => "lb",
+            (Target::Address, Scope::Local, false) => "lbl",
+            (Target::NodePort, Scope::Cluster, false) => "np",
+            (Target::NodePort, Scope::Local, false) => "npl",
+            (Target::Address, Scope::Cluster, true) => "aff",
+            (Target::Address, Scope::Local, true) => "affl",
+            (Target::NodePort, Scope::Cluster, true) => "npaff",
+            (Target::NodePort, Scope::Local, true) => "npaffl",
         }
     }
 }
@@ -74,18 +143,27 @@ impl FromStr for Chain {
 
     fn from_str(name: &str) -> Result<Self, ()> {
         let (prefix, count) = name.split_once('-').ok_or(())?;
-        let (target, scope) = match prefix {
-            "lb" => (Target::Address, Scope::Cluster),
-            "lbl" => (Target::Address, Scope::Local),
-            "np" => (Target::NodePort, Scope::Cluster),
-            "npl" => (Target::NodePort, Scope::Local),
+        let (target, scope, sticky) = match prefix {
+            "lb" => (Target::Address, Scope::Cluster, false),
+            "lbl" => (Target::Address, Scope::Local, false),
+            "np" => (Target::NodePort, Scope::Cluster, false),
+            "npl" => (Target::NodePort, Scope::Local, false),
+            "aff" => (Target::Address, Scope::Cluster, true),
+            "affl" => (Target::Address, Scope::Local, true),
+            "npaff" => (Target::NodePort, Scope::Cluster, true),
+            "npaffl" => (Target::NodePort, Scope::Local, true),
             _ => return Err(()),
         };
         let count = count.parse().map_err(drop)?;
         if count == 0 {
             Err(())
         } else {
-            Ok(Self { target, scope, count })
+            Ok(Self {
+                target,
+                scope,
+                count,
+                sticky,
+            })
         }
     }
 }
@@ -98,13 +176,22 @@ mod tests {
     fn names_read_back() {
         for target in [Target::Address, Target::NodePort] {
             for scope in [Scope::Cluster, Scope::Local] {
-                let chain = Chain {
-                    target,
-                    scope,
-                    count: 17,
-                };
-                assert_eq!(chain.to_string().parse(), Ok(chain));
+                for sticky in [false, true] {
+                    let part = Part::Balancer(Chain {
+                        target,
+                        scope,
+                        count: 17,
+                        sticky,
+                    });
+                    assert_eq!(part.to_string().parse(), Ok(part));
+                }
             }
+            let part = Part::Learner(target, NonZeroU32::MIN);
+            assert_eq!(part.to_string().parse(), Ok(part));
+        }
+        assert_eq!("fw-24".parse(), Ok(Part::Sources(24)));
+        for other in ["fw-services", "learn-0", "np-learn-", "learn"] {
+            assert_eq!(other.parse::<Part>(), Err(()), "{other}");
         }
         for other in ["lb-", "lb-0", "lb", "prerouting", "no-endpoints", "xx-1", "lb--1"] {
             assert_eq!(other.parse::<Chain>(), Err(()), "{other}");

@@ -4,8 +4,11 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnetwork::IpNetwork;
+
 use crate::chain::{Chain, Scope, Target};
 use crate::choose::{Choice, choose};
+use crate::facts::NodeFacts;
 use crate::model::{Policy, Service, ServicePort, Slice};
 use crate::place::place;
 use crate::ruleset::{Backend, Front, Masquerade, Program, Verdict};
@@ -30,15 +33,19 @@ impl Slots for NoSlots {
 pub fn compile<'a>(
     service: &Service,
     slices: impl Iterator<Item = &'a Slice> + Clone,
+    facts: &NodeFacts,
     previous: &impl Slots,
 ) -> Vec<(Front, Program)> {
+    let zone = facts.zone.as_deref().unwrap_or_default();
     let mut programs: Vec<(Front, Program)> = Vec::new();
     for port in &service.ports {
-        let choice = choose(port, slices.clone());
+        let choice = choose(port, slices.clone(), zone);
         let backends = Placed::new(service, port, &choice, previous);
         for (front, kind) in fronts(service, port) {
             if !programs.iter().any(|(taken, _)| *taken == front) {
-                programs.push((front, backends.program(front, kind, service)));
+                let sources = sources(front, service, facts.node_ip);
+                let program = backends.program(front, kind, service);
+                programs.push((front, Program { sources, ..program }));
             }
         }
     }
@@ -67,6 +74,26 @@ fn fronts(service: &Service, port: &ServicePort) -> impl Iterator<Item = (Front,
         .node_port
         .map(|node_port| (Front::NodePort(port.protocol, node_port.get()), Traffic::External));
     internal.chain(external).chain(node_port)
+}
+
+/// Who may reach a front; empty is everybody.
+fn sources(front: Front, service: &Service, node_ip: Option<IpAddr>) -> Arc<[IpNetwork]> {
+    let (Front::Address(address, ..), Some(restriction)) = (front, &service.restriction) else {
+        return Arc::default();
+    };
+    if !restriction.addresses.contains(&address) {
+        return Arc::default();
+    }
+    let node_may = node_ip.is_some_and(|ip| restriction.ranges.iter().any(|range| range.contains(ip)));
+    // Where the load balancer's address is one of this node's too, the node's own packets to it come from it.
+    let vips = restriction.addresses.iter().filter(|_| node_may);
+    let vips = vips.filter(|vip| !restriction.ranges.iter().any(|range| range.contains(**vip)));
+    restriction
+        .ranges
+        .iter()
+        .copied()
+        .chain(vips.map(|vip| IpNetwork::from(*vip)))
+        .collect()
 }
 
 /// A port's backends in their slots, shared by its fronts.
@@ -99,10 +126,11 @@ impl Placed {
             Traffic::Internal => service.internal,
             Traffic::External => service.external,
         };
-        let verdict = self.verdict(front.target(), policy);
+        let verdict = |policy| self.verdict(front.target(), policy, service.affinity_secs.is_some());
+        let (verdict, cluster) = (verdict(policy), verdict(Policy::Cluster));
         // Pods and the host reach an external address as if they came through the ClusterIP of a Cluster policy.
         let near = match (traffic, policy) {
-            (Traffic::External, Policy::Local) => Some(self.verdict(front.target(), Policy::Cluster)),
+            (Traffic::External, Policy::Local) => Some(cluster),
             (Traffic::External, Policy::Cluster) | (Traffic::Internal, _) => None,
         }
         .filter(|near| *near != verdict);
@@ -119,6 +147,7 @@ impl Placed {
                 Arc::default()
             }
         };
+        let balances = verdict.chain().or_else(|| near?.chain()).is_some();
         Program {
             verdict,
             near,
@@ -127,10 +156,12 @@ impl Placed {
             cluster: used(Scope::Cluster, &self.cluster),
             local: used(Scope::Local, &self.local),
             hairpins: Arc::clone(&self.hairpins),
+            sources: Arc::default(),
+            learn: service.affinity_secs.filter(|_| balances),
         }
     }
 
-    fn verdict(&self, target: Target, policy: Policy) -> Verdict {
+    fn verdict(&self, target: Target, policy: Policy, sticky: bool) -> Verdict {
         let (scope, backends) = match policy {
             Policy::Cluster => (Scope::Cluster, &self.cluster),
             Policy::Local => (Scope::Local, &self.local),
@@ -138,7 +169,12 @@ impl Placed {
         match u32::try_from(backends.len()) {
             Ok(0) | Err(_) if self.nowhere => Verdict::Reject,
             Ok(0) | Err(_) => Verdict::Drop,
-            Ok(count) => Verdict::Balance(Chain { target, scope, count }),
+            Ok(count) => Verdict::Balance(Chain {
+                target,
+                scope,
+                count,
+                sticky,
+            }),
         }
     }
 }

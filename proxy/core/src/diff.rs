@@ -2,11 +2,12 @@
 //!
 //! The kernel makes a transaction visible at once, but a packet that is under way may have taken its verdict before it and look up
 //! its slot after it. Hence (measured, see ARCHITECTURE.md): chains are made one transaction earlier than the first verdict that
-//! names them; every translating chain falls back to its first slot and then drops; fronts are the last to come and the first to go.
+//! names them; every translating chain falls back to its first slot and then drops; fronts are the last to come and the first to go;
+//! and where a front leaves all slots of a scope at once (another policy, the last endpoint), they go one transaction later.
 
 use std::collections::BTreeSet;
 
-use crate::chain::Chain;
+use crate::chain::Part;
 use crate::ruleset::Element;
 
 /// One change of the table.
@@ -21,10 +22,12 @@ pub enum Op {
 /// What to do to the table, in this order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// Chains that are missing: a transaction of their own, before.
-    pub chains: BTreeSet<Chain>,
+    /// Chains and sets that are missing: a transaction of their own, before.
+    pub parts: BTreeSet<Part>,
     /// One transaction.
     pub ops: Vec<Op>,
+    /// Slots that nobody draws any more: a transaction of their own, after.
+    pub late: Vec<Op>,
 }
 
 impl Op {
@@ -38,10 +41,21 @@ impl Op {
 }
 
 impl Changes {
+    /// All operations in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Op> {
+        self.ops.iter().chain(&self.late)
+    }
+
+    /// How many operations there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ops.len() + self.late.len()
+    }
+
     /// True if there is nothing to do.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.chains.is_empty() && self.ops.is_empty()
+        self.parts.is_empty() && self.len() == 0
     }
 }
 

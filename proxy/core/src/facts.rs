@@ -1,6 +1,7 @@
 //! What the table has to know about the cluster's and the node's addresses.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
 
@@ -13,6 +14,10 @@ pub struct NodeFacts {
     pub service_ranges: Vec<IpNetwork>,
     /// Addresses on which node ports are served; without effect in a layout that serves them on every local address. Sorted.
     pub node_addresses: Vec<IpAddr>,
+    /// This node's own address: load balancers' source ranges that contain it let the node itself through.
+    pub node_ip: Option<IpAddr>,
+    /// This node's zone: endpoints that are hinted for it are preferred.
+    pub zone: Option<Arc<str>>,
 }
 
 /// The same set of addresses without a network inside another.

@@ -13,6 +13,7 @@
 //! Words: a *front* is what clients address (an address and port, or a node port); its *program* says what happens there; a *backend*
 //! is where a connection ends up; a *slot* is a backend's number under its front, the value that the kernel draws at random.
 
+pub mod affinity;
 pub mod chain;
 pub mod choose;
 pub mod compile;
@@ -26,12 +27,16 @@ pub mod ruleset;
 pub mod stale;
 pub mod state;
 
-pub use chain::{Chain, Scope, Target};
+pub use affinity::{Remembered, Suspects};
+pub use chain::{Chain, Part, Scope, Target};
 pub use diff::{Changes, Op};
 pub use facts::NodeFacts;
-pub use model::{Endpoint, EndpointState, Key, Policy, Port, Protocol, Service, ServicePort, Slice};
+pub use model::{
+    Endpoint, EndpointState, Key, NodeHint, Policy, Port, Protocol, Restriction, Service, ServicePort, Slice,
+    ZoneSet,
+};
 pub use nodes::{Node, Route};
-pub use planner::Planner;
+pub use planner::{Conflict, Planner};
 pub use ruleset::{Backend, Element, Front, Masquerade, Program, Ruleset, Verdict};
 pub use stale::{StaleFlows, stale_flows};
 pub use state::{Event, Kind, State};

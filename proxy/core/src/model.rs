@@ -3,8 +3,10 @@
 //! Built by the shell at the door; equal values mean that nothing has to be done.
 
 use std::net::IpAddr;
-use std::num::NonZeroU16;
+use std::num::{NonZeroU16, NonZeroU32};
 use std::sync::Arc;
+
+use ipnetwork::IpNetwork;
 
 /// `namespace/name` of an object. Shared: a service's slices hold the same text.
 pub type Key = Arc<str>;
@@ -71,12 +73,25 @@ pub struct Service {
     pub cluster_ip: Option<IpAddr>,
     /// External IPs and the load balancer's IPs (in `VIP` mode) in the table's family.
     pub external_ips: Box<[IpAddr]>,
+    /// Who may reach some of them; nothing is restricted without.
+    pub restriction: Option<Box<Restriction>>,
     /// For traffic to the ClusterIP.
     pub internal: Policy,
     /// For traffic to node ports and external IPs.
     pub external: Policy,
+    /// For how long after its last new connection a client stays with its endpoint, in seconds (`sessionAffinity: ClientIP`).
+    pub affinity_secs: Option<NonZeroU32>,
     /// What it offers.
     pub ports: Box<[ServicePort]>,
+}
+
+/// Source ranges of a load balancer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Restriction {
+    /// Its addresses. Node ports and other external IPs are open to everybody.
+    pub addresses: Box<[IpAddr]>,
+    /// From where they are reached, in the table's family: at least one, disjoint.
+    pub ranges: Box<[IpNetwork]>,
 }
 
 /// A port of a service.
@@ -99,6 +114,25 @@ pub struct Slice {
     pub ports: Box<[Port]>,
     /// Where.
     pub endpoints: Box<[Endpoint]>,
+    /// The distinct sets of zones that endpoints are hinted for: few, so that endpoints stay small.
+    pub zone_sets: Box<[ZoneSet]>,
+}
+
+/// Names of zones.
+pub type ZoneSet = Box<[Arc<str>]>;
+
+impl Slice {
+    /// The zones of a set, which are counted from 1.
+    #[must_use]
+    pub fn zone_set(&self, number: NonZeroU16) -> Option<&ZoneSet> {
+        self.zone_sets.get(usize::from(number.get()) - 1)
+    }
+
+    /// True if what is chosen from it depends on the zone of this node.
+    #[must_use]
+    pub fn depends_on_zone(&self) -> bool {
+        !self.zone_sets.is_empty()
+    }
 }
 
 /// A port in a slice.
@@ -121,6 +155,36 @@ pub struct Endpoint {
     pub state: EndpointState,
     /// True if it runs on this node.
     pub local: bool,
+    /// For which nodes it is meant.
+    pub node_hint: NodeHint,
+    /// For which zones it is meant: a set of the slice, see [`Slice::zone_set`].
+    pub zones: Option<NonZeroU16>,
+}
+
+impl Endpoint {
+    /// An endpoint without hints.
+    #[must_use]
+    pub fn new(address: IpAddr, state: EndpointState, local: bool) -> Self {
+        Self {
+            address,
+            state,
+            local,
+            node_hint: NodeHint::Nobody,
+            zones: None,
+        }
+    }
+}
+
+/// A hint for nodes (`hints.forNodes`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NodeHint {
+    /// There is none.
+    #[default]
+    Nobody,
+    /// For other nodes only.
+    OtherNodes,
+    /// For this node, and perhaps for others.
+    ThisNode,
 }
 
 /// When an endpoint is used.

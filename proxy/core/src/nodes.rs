@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
 
@@ -14,6 +15,8 @@ pub struct Node {
     pub addresses: Vec<IpAddr>,
     /// True if no load balancer should send traffic here any more.
     pub leaving: bool,
+    /// Its zone.
+    pub zone: Option<Arc<str>>,
 }
 
 /// A route to the pods of another node.
@@ -70,7 +73,7 @@ mod tests {
         Node {
             pod_ranges: vec![range.parse().unwrap()],
             addresses: vec![address.parse().unwrap()],
-            leaving: false,
+            ..Node::default()
         }
     }
 

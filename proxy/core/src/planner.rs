@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::chain::{Chain, Scope};
+use crate::chain::{Part, Scope};
 use crate::compile::{Slots, compile};
 use crate::diff::{Changes, Op, diff};
 use crate::facts::NodeFacts;
@@ -25,12 +25,25 @@ pub struct Planner {
     waiting: BTreeMap<Front, BTreeSet<Key>>,
     /// How many programs contribute each shared element.
     shared: BTreeMap<Element, usize>,
-    /// How many programs go to each chain.
-    chain_users: BTreeMap<Chain, usize>,
-    /// Chains in the kernel.
-    chains: BTreeSet<Chain>,
+    /// How many programs need each part.
+    part_users: BTreeMap<Part, usize>,
+    /// Parts in the kernel.
+    parts: BTreeSet<Part>,
+    /// Claims that came in vain since they were last taken.
+    conflicts: Vec<Conflict>,
     /// Slots found in the kernel at the start; empty after it.
     adopted: BTreeMap<(Front, Scope), Vec<Backend>>,
+}
+
+/// Two services claim one front.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    /// What both claim.
+    pub front: Front,
+    /// Who has it.
+    pub owner: Key,
+    /// Who has not.
+    pub loser: Key,
 }
 
 /// What was there before, for everything that an update touched.
@@ -71,7 +84,7 @@ impl Planner {
 
     /// The changes since the last call. Only what changed is compiled and compared.
     pub fn plan(&mut self) -> Changes {
-        let old_facts = std::mem::replace(&mut self.ruleset.facts, self.wanted_facts.clone());
+        let old_facts = self.take_facts();
         let mut touched = Touched::default();
         self.update(&mut Some(&mut touched));
         let mut old: BTreeSet<Element> = old_facts.elements().collect();
@@ -91,25 +104,22 @@ impl Planner {
                 .map(|(e, _)| *e),
         );
         new.extend(touched.shared.keys().filter(|e| self.shared.contains_key(e)));
-        Changes {
-            chains: self.missing_chains(),
-            ops: diff(&old, &new),
-        }
+        self.changes(diff(&old, &new))
     }
 
-    /// Brings the ruleset up to date for a table that is made from nothing: these chains, then [`Ruleset::elements`].
-    pub fn rebuild(&mut self) -> BTreeSet<Chain> {
+    /// Brings the ruleset up to date for a table that is made from nothing: these parts, then [`Ruleset::elements`].
+    pub fn rebuild(&mut self) -> BTreeSet<Part> {
         self.update_all();
-        self.chains.clear();
-        self.missing_chains()
+        self.parts.clear();
+        self.missing_parts()
     }
 
     /// Takes over a table that an earlier process left: backends keep their slots, and only differences are answered.
-    pub fn adopt(&mut self, found: BTreeSet<Element>, chains: BTreeSet<Chain>) -> Changes {
+    pub fn adopt(&mut self, found: BTreeSet<Element>, parts: BTreeSet<Part>) -> Changes {
         self.adopted = found_slots(&found);
         self.update_all();
         self.adopted = BTreeMap::new();
-        self.chains = chains;
+        self.parts = parts;
         // As `diff`, but without a second set of all elements: there may be hundreds of thousands.
         let mut gone = found;
         let come: Vec<Op> = self
@@ -119,38 +129,64 @@ impl Planner {
             .map(Op::Add)
             .collect();
         let gone = gone.into_iter().rev().map(Op::Delete);
-        Changes {
-            chains: self.missing_chains(),
-            ops: gone.chain(come).collect(),
-        }
+        self.changes(gone.chain(come).collect())
     }
 
-    /// Chains that no program goes to any more. They are forgotten here and may be deleted from the kernel.
-    pub fn take_unused_chains(&mut self) -> BTreeSet<Chain> {
-        let unused = self
-            .chains
-            .iter()
-            .filter(|c| !self.chain_users.contains_key(c))
-            .copied()
-            .collect();
-        self.chains.retain(|chain| self.chain_users.contains_key(chain));
+    /// Claims that came in vain since the last call.
+    pub fn take_conflicts(&mut self) -> Vec<Conflict> {
+        std::mem::take(&mut self.conflicts)
+    }
+
+    /// Parts that no program needs any more. They are forgotten here and may be deleted from the kernel.
+    pub fn take_unused_parts(&mut self) -> BTreeSet<Part> {
+        let used = |part: &Part| !part.is_given_up() || self.part_users.contains_key(part);
+        let unused = self.parts.iter().filter(|part| !used(part)).copied().collect();
+        self.parts.retain(used);
         unused
     }
 
-    fn missing_chains(&mut self) -> BTreeSet<Chain> {
-        let missing: BTreeSet<Chain> = self
-            .chain_users
+    /// Puts operations into their transactions.
+    fn changes(&mut self, ops: Vec<Op>) -> Changes {
+        let is_late = |op: &Op| match op {
+            Op::Delete(Element::Slot(front, slot, _)) => {
+                let owned = self.ruleset.fronts.get(front);
+                owned.is_some_and(|owned| owned.program.slots(Scope::of_slot(*slot)).is_empty())
+            }
+            Op::Delete(_) | Op::Add(_) => false,
+        };
+        let (late, ops) = ops.into_iter().partition(is_late);
+        Changes {
+            parts: self.missing_parts(),
+            ops,
+            late,
+        }
+    }
+
+    fn missing_parts(&mut self) -> BTreeSet<Part> {
+        let missing: BTreeSet<Part> = self
+            .part_users
             .keys()
-            .filter(|c| !self.chains.contains(c))
+            .filter(|part| !self.parts.contains(part))
             .copied()
             .collect();
-        self.chains.extend(&missing);
+        self.parts.extend(&missing);
         missing
     }
 
     fn update_all(&mut self) {
-        self.ruleset.facts = self.wanted_facts.clone();
+        self.take_facts();
         self.update(&mut None);
+    }
+
+    /// Brings the facts up to date; services that depend on what differs are compiled again. Answers with the old ones.
+    fn take_facts(&mut self) -> NodeFacts {
+        if self.wanted_facts.zone != self.ruleset.facts.zone {
+            self.state.change_zone();
+        }
+        if self.wanted_facts.node_ip != self.ruleset.facts.node_ip {
+            self.state.change_node_ip();
+        }
+        std::mem::replace(&mut self.ruleset.facts, self.wanted_facts.clone())
     }
 
     /// Compiles the services that changed and puts their programs in place.
@@ -174,7 +210,7 @@ impl Planner {
     fn compile(&self, key: &Key) -> Vec<(Front, Program)> {
         let service = self.state.service(key);
         service
-            .map(|service| compile(service, self.state.slices(key), self))
+            .map(|service| compile(service, self.state.slices(key), &self.ruleset.facts, self))
             .unwrap_or_default()
     }
 
@@ -182,12 +218,10 @@ impl Planner {
     fn claim(&mut self, front: Front, key: &Key, program: Program, touched: &mut Option<&mut Touched>) {
         let owner = self.ruleset.fronts.get(&front).map(|owned| owned.owner.clone());
         match owner {
-            Some(owner) if owner < *key => {
-                self.waiting.entry(front).or_default().insert(key.clone());
-            }
+            Some(owner) if owner < *key => self.refuse(front, owner, key.clone()),
             other => {
                 if let Some(loser) = other.filter(|owner| owner != key) {
-                    self.waiting.entry(front).or_default().insert(loser);
+                    self.refuse(front, key.clone(), loser);
                 }
                 self.put(
                     front,
@@ -198,6 +232,12 @@ impl Planner {
                     touched,
                 );
             }
+        }
+    }
+
+    fn refuse(&mut self, front: Front, owner: Key, loser: Key) {
+        if self.waiting.entry(front).or_default().insert(loser.clone()) {
+            self.conflicts.push(Conflict { front, owner, loser });
         }
     }
 
@@ -251,8 +291,8 @@ impl Planner {
             }
             count_one(&mut self.shared, element, come);
         }
-        for chain in program.chains() {
-            count_one(&mut self.chain_users, chain, come);
+        for part in program.parts(front) {
+            count_one(&mut self.part_users, part, come);
         }
     }
 }
@@ -291,11 +331,7 @@ fn found_slots(found: &BTreeSet<Element>) -> BTreeMap<(Front, Scope), Vec<Backen
         let Element::Slot(front, slot, backend) = element else {
             continue;
         };
-        let scope = if *slot < Scope::Local.first_slot() {
-            Scope::Cluster
-        } else {
-            Scope::Local
-        };
+        let scope = Scope::of_slot(*slot);
         let of_front = slots.entry((*front, scope)).or_default();
         if u32::try_from(of_front.len()).is_ok_and(|next| scope.first_slot() + next == *slot) {
             of_front.push(*backend);

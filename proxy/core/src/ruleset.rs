@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
 
-use crate::chain::{Chain, Scope, Target};
+use crate::chain::{Chain, Part, Scope, Target};
 use crate::facts::NodeFacts;
 use crate::model::{Key, Protocol};
 
@@ -67,6 +68,10 @@ pub struct Program {
     pub local: Arc<[Backend]>,
     /// Those of the backends that run on this node: they may reach themselves through the service.
     pub hairpins: Arc<[IpAddr]>,
+    /// Who may reach it; empty is everybody.
+    pub sources: Arc<[IpNetwork]>,
+    /// For how many seconds clients stay with their backend, if they do.
+    pub learn: Option<NonZeroU32>,
 }
 
 /// One element of a named set or map of the table.
@@ -86,6 +91,12 @@ pub enum Element {
     Slot(Front, u32, Backend),
     /// `ext-masq`, `ext-local`, `np-masq` or `np-local`.
     Masquerade(Front, Masquerade),
+    /// `fw-N`: so many bits of a source, which may reach the front.
+    Source(u8, Front, IpAddr),
+    /// `fw-services`: only those sources may reach the front.
+    Restricted(Front),
+    /// `learn` or `np-learn`: clients are remembered for so many seconds.
+    Learn(Front, NonZeroU32),
     /// `services-near` or `nodeports-near`.
     Near(Front, Verdict),
     /// `services` or `nodeports`: what makes a front exist for clients.
@@ -123,8 +134,14 @@ impl Program {
             who @ (Masquerade::Everybody | Masquerade::Host) => Some(Element::Masquerade(front, who)),
         };
         let near = self.near.map(|verdict| Element::Near(front, verdict));
+        let sources = self.sources.iter();
+        let sources = sources.map(move |range| Element::Source(range.prefix(), front, range.ip()));
+        let restricted = (!self.sources.is_empty()).then_some(Element::Restricted(front));
         let own = slots
             .chain(masquerade)
+            .chain(sources)
+            .chain(restricted)
+            .chain(self.learn.map(|secs| Element::Learn(front, secs)))
             .chain(near)
             .chain([Element::Front(front, self.verdict)]);
         own.chain(self.shared(front))
@@ -149,12 +166,19 @@ impl Program {
         }
     }
 
-    /// The chains that its verdicts go to.
-    pub fn chains(&self) -> impl Iterator<Item = Chain> + '_ {
-        [Some(self.verdict), self.near]
-            .into_iter()
-            .flatten()
-            .filter_map(Verdict::chain)
+    /// The parts of the table that it needs.
+    pub fn parts(&self, front: Front) -> impl Iterator<Item = Part> + '_ {
+        let verdicts = [Some(self.verdict), self.near].into_iter().flatten();
+        let chains = verdicts.filter_map(Verdict::chain).map(Part::Balancer);
+        let sources = self.sources.iter().map(|range| Part::Sources(range.prefix()));
+        let learner = self.learn.map(|secs| Part::Learner(front.target(), secs));
+        chains.chain(sources).chain(learner)
+    }
+
+    /// What happens to connections of pods and of the host itself.
+    #[must_use]
+    pub fn near_verdict(&self) -> Verdict {
+        self.near.unwrap_or(self.verdict)
     }
 }
 
@@ -220,15 +244,6 @@ impl Ruleset {
         };
         (dropping(true), dropping(false))
     }
-
-    /// The chains that the verdicts go to.
-    #[must_use]
-    pub fn chains(&self) -> BTreeSet<Chain> {
-        self.fronts
-            .values()
-            .flat_map(|owned| owned.program.chains())
-            .collect()
-    }
 }
 
 impl NodeFacts {
@@ -252,6 +267,9 @@ impl Element {
             | Self::NodeAddress(_)
             | Self::Slot(..)
             | Self::Masquerade(..)
+            | Self::Source(..)
+            | Self::Restricted(_)
+            | Self::Learn(..)
             | Self::Near(..)
             | Self::Front(..) => false,
         }

@@ -27,14 +27,13 @@ pub struct StaleFlows {
 pub fn stale_flows(changes: &Changes, after: &Ruleset) -> BTreeSet<StaleFlows> {
     // A front that only changes its verdict was there before: nothing went past it.
     let there_before: BTreeSet<Front> = changes
-        .ops
         .iter()
         .filter_map(|op| match op {
             Op::Delete(Element::Front(front, _)) => Some(*front),
             Op::Delete(_) | Op::Add(_) => None,
         })
         .collect();
-    let stale = changes.ops.iter().flat_map(|op| stale_by(op, after));
+    let stale = changes.iter().flat_map(|op| stale_by(op, after));
     stale
         .filter(|stale| stale.port.is_some() || !there_before.contains(&stale.front))
         .collect()
@@ -87,6 +86,7 @@ mod tests {
             target: Target::Address,
             scope: Scope::Cluster,
             count,
+            sticky: false,
         })
     }
 

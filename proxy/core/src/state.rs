@@ -102,6 +102,24 @@ impl State {
         std::mem::take(&mut self.changed)
     }
 
+    /// Has all services compiled again whose endpoints are chosen by zone.
+    pub fn change_zone(&mut self) {
+        let zoned = self
+            .slices
+            .iter()
+            .filter(|(_, slices)| slices.values().any(Slice::depends_on_zone));
+        self.changed.extend(zoned.map(|(service, _)| service.clone()));
+    }
+
+    /// Has all services compiled again that look at the node's own address.
+    pub fn change_node_ip(&mut self) {
+        let restricted = self
+            .services
+            .iter()
+            .filter(|(_, service)| service.restriction.is_some());
+        self.changed.extend(restricted.map(|(key, _)| key.clone()));
+    }
+
     /// True if a service changed since they were last taken.
     #[must_use]
     pub fn has_changes(&self) -> bool {

@@ -7,10 +7,14 @@ mod oracle;
 mod scenario;
 
 use std::collections::BTreeSet;
+use std::num::NonZeroU32;
 
 use proptest::prelude::*;
 
-use crate::{Element, Endpoint, EndpointState, Event, Op, Planner, Policy};
+use crate::{
+    Backend, Element, Endpoint, EndpointState, Event, Front, Op, Planner, Policy, Protocol, Remembered,
+    Service, Suspects,
+};
 use kernel::Kernel;
 use scenario::{Step, facts, service, slice, steps};
 
@@ -28,11 +32,7 @@ fn programmed(events: impl IntoIterator<Item = Event>) -> (Planner, Kernel) {
 }
 
 fn endpoint(last: u8, state: EndpointState) -> Endpoint {
-    Endpoint {
-        address: [10, 244, last % 2, last].into(),
-        state,
-        local: last.is_multiple_of(2),
-    }
+    Endpoint::new([10, 244, last % 2, last].into(), state, last.is_multiple_of(2))
 }
 
 fn ready(lasts: &[u8]) -> Vec<Endpoint> {
@@ -78,7 +78,7 @@ fn one_more_endpoint_costs_one_slot_and_one_verdict_for_each_front() {
         matches!(changes.ops.first(), Some(Op::Delete(Element::Front(..)))),
         "invisible first"
     );
-    assert_eq!(changes.chains.len(), 2, "lb-4 and np-4");
+    assert_eq!(changes.parts.len(), 2, "lb-4 and np-4");
     kernel.apply(&changes);
 }
 
@@ -125,6 +125,17 @@ fn two_services_with_one_node_port_never_mix() {
             .to_string()
     };
     assert_eq!(owner(&planner), "ns/s0");
+    let conflicts = planner.take_conflicts();
+    assert_eq!(
+        conflicts.len(),
+        2,
+        "the node port and the external IP, each once: {conflicts:?}"
+    );
+    assert!(
+        conflicts
+            .iter()
+            .all(|c| (&*c.owner, &*c.loser) == ("ns/s0", "ns/s10"))
+    );
     planner.apply(Event::ServiceGone("ns/s0".into()));
     kernel.apply(&planner.plan());
     assert_eq!(owner(&planner), "ns/s10");
@@ -139,14 +150,77 @@ fn unused_chains_are_given_up_once() {
     ]);
     planner.apply(slice(0, 0, &ready(&[1, 3])));
     kernel.apply(&planner.plan());
-    let unused = planner.take_unused_chains();
+    let unused = planner.take_unused_parts();
     assert_eq!(unused.len(), 2, "lb-1 and np-1");
-    kernel.delete_chains(&unused);
-    assert!(planner.take_unused_chains().is_empty());
+    kernel.delete_parts(&unused);
+    assert!(planner.take_unused_parts().is_empty());
     planner.apply(slice(0, 0, &ready(&[1])));
     let changes = planner.plan();
-    assert_eq!(changes.chains, unused, "made again when needed again");
+    assert_eq!(changes.parts, unused, "made again when needed again");
     kernel.apply(&changes);
+}
+
+/// Service 0 with its clients remembered.
+fn sticky(affinity_secs: Option<NonZeroU32>, external: Policy) -> Event {
+    match service(0, Policy::Cluster, external) {
+        Event::Service(key, of) => Event::Service(key, Service { affinity_secs, ..of }),
+        other => other,
+    }
+}
+
+#[test]
+fn clients_are_forgotten_with_their_backend_and_only_those() {
+    let hour = NonZeroU32::new(3600);
+    let front = Front::Address(scenario::external_ip(0), Protocol::Udp, 53);
+    let entry = |client: [u8; 4], last: u8| Remembered {
+        client: client.into(),
+        front,
+        backend: Backend {
+            address: [10, 244, last % 2, last].into(),
+            port: 5353,
+        },
+    };
+    let (pod, outside) = ([10, 244, 0, 99], [203, 0, 113, 5]);
+    let (mut planner, mut kernel) =
+        programmed([sticky(hour, Policy::Cluster), slice(0, 0, &ready(&[1, 2, 3]))]);
+    let mut stale = |events: Vec<Event>| {
+        for event in events {
+            planner.apply(event);
+        }
+        let changes = planner.plan();
+        kernel.apply(&changes);
+        let suspects = Suspects::of(&changes, planner.ruleset());
+        let all = [
+            entry(pod, 1),
+            entry(pod, 2),
+            entry(pod, 3),
+            entry(outside, 2),
+            entry(outside, 3),
+        ];
+        let is_stale = |e: &&Remembered| suspects.is_stale(e, planner.ruleset());
+        let found: Vec<Remembered> = all.iter().filter(is_stale).copied().collect();
+        assert_eq!(suspects.is_empty(), found.is_empty());
+        found
+    };
+    assert_eq!(stale(vec![slice(0, 0, &ready(&[1, 2, 3, 4]))]), []);
+    assert_eq!(
+        stale(vec![sticky(NonZeroU32::new(60), Policy::Cluster)]),
+        [],
+        "another time"
+    );
+    assert_eq!(stale(vec![slice(0, 0, &ready(&[2, 3, 4]))]), [entry(pod, 1)]);
+    assert_eq!(
+        stale(vec![sticky(hour, Policy::Local)]),
+        [entry(pod, 1), entry(outside, 3)],
+        "3 is not local: outside clients leave it, pods do not; 1 is gone in any case"
+    );
+    assert_eq!(
+        stale(vec![sticky(None, Policy::Local)]).len(),
+        5,
+        "no affinity any more"
+    );
+    assert_eq!(stale(vec![sticky(hour, Policy::Local)]), []);
+    assert_eq!(stale(vec![slice(0, 0, &[])]).len(), 5, "no endpoint");
 }
 
 proptest! {
@@ -157,36 +231,46 @@ proptest! {
     #[test]
     fn any_history_ends_in_the_right_table(history in steps()) {
         let (mut planner, mut kernel) = programmed([]);
-        let mut world = oracle::World::default();
+        let mut world = oracle::World::new();
         for step in history {
             match step {
                 Step::Event(event) => {
                     world.apply(&event);
                     planner.apply(event);
                 }
-                Step::Write => {
-                    kernel.apply(&planner.plan());
-                    kernel.check(&planner);
-                    world.check(&kernel)?;
+                Step::Node(zone, addressed) => {
+                    world.facts.zone = zone.map(Into::into);
+                    world.facts.node_ip = addressed.then_some(scenario::NODE.into());
+                    planner.set_facts(world.facts.clone());
                 }
-                Step::Tidy => kernel.delete_chains(&planner.take_unused_chains()),
+                Step::Write => {
+                    let changes = planner.plan();
+                    kernel.apply(&changes);
+                    kernel.forget(&changes, planner.ruleset());
+                    kernel.check(&planner);
+                    world.check(&mut kernel)?;
+                }
+                Step::Tidy => kernel.delete_parts(&planner.take_unused_parts()),
                 Step::Restart => {
                     let found: BTreeSet<Element> = kernel.elements();
                     planner = world.planner();
-                    let changes = planner.adopt(found, kernel.chains());
+                    let changes = planner.adopt(found, kernel.parts());
                     kernel.apply(&changes);
+                    kernel.forget(&changes, planner.ruleset());
                     kernel.check(&planner);
-                    world.check(&kernel)?;
+                    world.check(&mut kernel)?;
                 }
             }
         }
-        kernel.apply(&planner.plan());
+        let changes = planner.plan();
+        kernel.apply(&changes);
+        kernel.forget(&changes, planner.ruleset());
         kernel.check(&planner);
-        world.check(&kernel)?;
+        world.check(&mut kernel)?;
         prop_assert!(planner.plan().is_empty());
         // After a restart with nothing changed, nothing is written.
         let mut again = world.planner();
-        let changes = again.adopt(kernel.elements(), kernel.chains());
+        let changes = again.adopt(kernel.elements(), kernel.parts());
         prop_assert!(changes.is_empty(), "{:?}", changes);
     }
 }

@@ -104,7 +104,7 @@ pub struct Logging {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Nftables {
-    /// Accepted: no packet mark is used.
+    /// The bit of the packet mark that is used when pods are told by interface; otherwise none is.
     pub masquerade_bit: i32,
     /// Masquerade everything that goes to a ClusterIP.
     pub masquerade_all: bool,

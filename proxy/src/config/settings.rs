@@ -8,6 +8,7 @@ use ipnetwork::IpNetwork;
 
 use super::ConfigError;
 use super::file::{Conntrack, File};
+use crate::table::InterfaceName;
 
 /// For a zero `nftables.syncPeriod`, as in the reference.
 const SYNC_PERIOD: Duration = Duration::from_secs(30);
@@ -19,8 +20,10 @@ pub enum DetectLocal {
     ClusterCidr(Vec<IpNetwork>),
     /// By the node's own pod ranges.
     NodeCidr,
-    /// By the interface that a packet came in on, which is not implemented: nothing is told.
-    Interface(String),
+    /// By the bridge that their packets come in through.
+    Bridge(InterfaceName),
+    /// By the start of the names of the interfaces that their packets come in through.
+    InterfacePrefix(InterfaceName),
 }
 
 /// On which addresses node ports are served.
@@ -55,6 +58,8 @@ pub struct Settings {
     pub detect_local: DetectLocal,
     /// Masquerade everything to ClusterIPs.
     pub masquerade_all: bool,
+    /// The bit of the packet mark that the table may use; it needs one only to tell pods by interface.
+    pub masquerade_bit: u8,
     /// Node port addresses.
     pub node_ports: NodePortRule,
     /// How often the table is looked after without a change.
@@ -94,6 +99,7 @@ impl Settings {
             bind_hard_fail: file.bind_address_hard_fail,
             detect_local: detect_local(&file)?,
             masquerade_all: file.nftables.masquerade_all,
+            masquerade_bit: masquerade_bit(&file)?,
             node_ports: node_ports(&file)?,
             sync_period: if file.nftables.sync_period.0.is_zero() {
                 SYNC_PERIOD
@@ -113,7 +119,7 @@ impl Settings {
     pub fn cluster_ranges(&self) -> &[IpNetwork] {
         match &self.detect_local {
             DetectLocal::ClusterCidr(ranges) => ranges,
-            DetectLocal::NodeCidr | DetectLocal::Interface(_) => &[],
+            DetectLocal::NodeCidr | DetectLocal::Bridge(_) | DetectLocal::InterfacePrefix(_) => &[],
         }
     }
 }
@@ -211,22 +217,22 @@ fn detect_local(file: &File) -> Result<DetectLocal, ConfigError> {
     match file.detect_local_mode.as_str() {
         "" | "ClusterCIDR" => Ok(DetectLocal::ClusterCidr(cluster)),
         "NodeCIDR" => Ok(DetectLocal::NodeCidr),
-        "BridgeInterface" => match file.detect_local.bridge_interface.as_str() {
-            "" => invalid(
-                "detectLocal.bridgeInterface",
-                "",
-                "an interface's name in this mode",
-            ),
-            name => Ok(DetectLocal::Interface(name.to_owned())),
-        },
-        "InterfaceNamePrefix" => match file.detect_local.interface_name_prefix.as_str() {
-            "" => invalid(
-                "detectLocal.interfaceNamePrefix",
-                "",
-                "the start of interface names in this mode",
-            ),
-            prefix => Ok(DetectLocal::Interface(prefix.to_owned())),
-        },
+        "BridgeInterface" => {
+            let name = &file.detect_local.bridge_interface;
+            let allowed = "an interface's name of 1 to 15 characters in this mode";
+            match InterfaceName::new(name) {
+                Some(name) => Ok(DetectLocal::Bridge(name)),
+                None => invalid("detectLocal.bridgeInterface", name, allowed),
+            }
+        }
+        "InterfaceNamePrefix" => {
+            let prefix = &file.detect_local.interface_name_prefix;
+            let allowed = "the start of interface names, 1 to 15 characters, in this mode";
+            match InterfaceName::new(prefix) {
+                Some(prefix) => Ok(DetectLocal::InterfacePrefix(prefix)),
+                None => invalid("detectLocal.interfaceNamePrefix", prefix, allowed),
+            }
+        }
         other => invalid(
             "detectLocalMode",
             other,
@@ -249,6 +255,17 @@ fn node_ports(file: &File) -> Result<NodePortRule, ConfigError> {
         return Ok(NodePortRule::Any);
     }
     Ok(NodePortRule::Ranges(ranges))
+}
+
+fn masquerade_bit(file: &File) -> Result<u8, ConfigError> {
+    match u8::try_from(file.nftables.masquerade_bit) {
+        Ok(bit @ 0..=31) => Ok(bit),
+        _ => invalid(
+            "nftables.masqueradeBit",
+            file.nftables.masquerade_bit,
+            "numbers from 0 to 31",
+        ),
+    }
 }
 
 fn oom_score(file: &File) -> Result<i32, ConfigError> {

@@ -1,23 +1,24 @@
 //! Elements in the proxy's words and in the kernel's bytes.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use gantry_nft::{Element as Raw, Transaction, Value, Verdict as RawVerdict};
-use gantry_proxy_core::{Backend, Element, Front, Masquerade, Protocol, Verdict};
+use gantry_proxy_core::{Backend, Element, Front, Masquerade, Part, Protocol, Remembered, Verdict};
 use ipnetwork::IpNetwork;
 
 use super::layout::names;
 
 mod decode;
 
-pub(super) use decode::decode;
+pub(super) use decode::{decode, remembered};
 
 /// The chain that refuses connections.
 const NO_ENDPOINTS: &str = "no-endpoints";
 
 /// One element of the kernel's, with its bytes.
 struct Encoded {
-    set: &'static str,
+    set: Cow<'static, str>,
     key: Bytes,
     value: Content,
 }
@@ -30,10 +31,10 @@ enum Content {
     Drop,
 }
 
-/// Up to nine 4-byte words: the longest key is an IPv6 address with protocol, port and slot.
+/// Up to ten 4-byte words: the longest key is an IPv6 address with protocol, port and another address.
 #[derive(Clone, Copy)]
 struct Bytes {
-    bytes: [u8; 36],
+    bytes: [u8; 40],
     len: usize,
 }
 
@@ -52,7 +53,7 @@ pub(super) fn delete(tx: &mut Transaction, elements: &[Element]) {
 }
 
 /// Encodes elements piece by piece and hands them over in runs of one set.
-fn in_runs(elements: &[Element], mut each: impl FnMut(&'static str, &[Encoded])) {
+fn in_runs(elements: &[Element], mut each: impl FnMut(&str, &[Encoded])) {
     for piece in elements.chunks(1024) {
         let mut encoded = Vec::with_capacity(piece.len());
         for element in piece {
@@ -60,14 +61,14 @@ fn in_runs(elements: &[Element], mut each: impl FnMut(&'static str, &[Encoded]))
         }
         for run in encoded.chunk_by(|a, b| a.set == b.set) {
             if let Some(first) = run.first() {
-                each(first.set, run);
+                each(&first.set, run);
             }
         }
     }
 }
 
 fn encode(element: &Element, out: &mut Vec<Encoded>) {
-    let mut push = |set, key, value| out.push(Encoded { set, key, value });
+    let mut push = |set: &'static str, key, value| out.push(Encoded::new(set, key, value));
     match *element {
         Element::PodRange(range) => push_range(names::POD_CIDRS, range, out),
         Element::ServiceRange(range) => push_range(names::SERVICE_CIDRS, range, out),
@@ -88,14 +89,26 @@ fn encode(element: &Element, out: &mut Vec<Encoded>) {
             push(set, key.number(slot), Content::Data(backend_data(backend)));
         }
         Element::Masquerade(front, who) => {
-            let set = match (front, who) {
-                (_, Masquerade::Nobody) => return,
-                (Front::Address(..), Masquerade::Everybody) => names::EXT_MASQ,
-                (Front::Address(..), Masquerade::Host) => names::EXT_LOCAL,
-                (Front::NodePort(..), Masquerade::Everybody) => names::NP_MASQ,
-                (Front::NodePort(..), Masquerade::Host) => names::NP_LOCAL,
+            if let Some(set) = masquerade_set(front, who) {
+                push(set, front_key(front), Content::Member);
+            }
+        }
+        Element::Source(bits, front, address) => {
+            let key = front_key(front).address(address);
+            out.push(Encoded::new(
+                Part::Sources(bits).to_string(),
+                key,
+                Content::Member,
+            ));
+        }
+        Element::Restricted(front) => push(names::FW_SERVICES, front_key(front), Content::Member),
+        Element::Learn(front, secs) => {
+            let set = match front {
+                Front::Address(..) => names::LEARN,
+                Front::NodePort(..) => names::NP_LEARN,
             };
-            push(set, front_key(front), Content::Member);
+            let learner = Part::Learner(front.target(), secs);
+            push(set, front_key(front), Content::Goto(learner.to_string()));
         }
         Element::Near(front, verdict) => {
             let set = match front {
@@ -114,19 +127,43 @@ fn encode(element: &Element, out: &mut Vec<Encoded>) {
     }
 }
 
+/// The set whose fronts have their clients masqueraded; for `Nobody` there is none.
+fn masquerade_set(front: Front, who: Masquerade) -> Option<&'static str> {
+    match (front, who) {
+        (_, Masquerade::Nobody) => None,
+        (Front::Address(..), Masquerade::Everybody) => Some(names::EXT_MASQ),
+        (Front::Address(..), Masquerade::Host) => Some(names::EXT_LOCAL),
+        (Front::NodePort(..), Masquerade::Everybody) => Some(names::NP_MASQ),
+        (Front::NodePort(..), Masquerade::Host) => Some(names::NP_LOCAL),
+    }
+}
+
+/// Deletes what is remembered of clients.
+pub(super) fn forget(tx: &mut Transaction, entries: &[Remembered]) {
+    let encode = |entry: &Remembered| {
+        let client = Bytes::new().address(entry.client);
+        let (set, key) = match entry.front {
+            Front::Address(ip, protocol, port) => {
+                (names::AFFINITY, client.address(ip).protocol(protocol).port(port))
+            }
+            Front::NodePort(protocol, port) => (names::NP_AFFINITY, client.protocol(protocol).port(port)),
+        };
+        Encoded::new(set, key, Content::Member)
+    };
+    let encoded: Vec<Encoded> = entries.iter().map(encode).collect();
+    for run in encoded.chunk_by(|a, b| a.set == b.set) {
+        if let Some(first) = run.first() {
+            tx.delete_elements(&first.set, run.iter().map(Encoded::key_only));
+        }
+    }
+}
+
 /// A range is two elements: its first address, and the first address behind it unless that is the end of all.
 fn push_range(set: &'static str, range: IpNetwork, out: &mut Vec<Encoded>) {
-    out.push(Encoded {
-        set,
-        key: Bytes::new().address(range.network()),
-        value: Content::Member,
-    });
+    let start = Bytes::new().address(range.network());
+    out.push(Encoded::new(set, start, Content::Member));
     if let Some(end) = successor(range.broadcast()) {
-        out.push(Encoded {
-            set,
-            key: Bytes::new().address(end),
-            value: Content::IntervalEnd,
-        });
+        out.push(Encoded::new(set, Bytes::new().address(end), Content::IntervalEnd));
     }
 }
 
@@ -157,6 +194,11 @@ fn content(verdict: Verdict) -> Content {
 }
 
 impl Encoded {
+    fn new(set: impl Into<Cow<'static, str>>, key: Bytes, value: Content) -> Self {
+        let set = set.into();
+        Self { set, key, value }
+    }
+
     fn raw(&self) -> Raw<'_> {
         let value = match &self.value {
             Content::Member => Value::Member,
@@ -187,7 +229,7 @@ impl Encoded {
 impl Bytes {
     fn new() -> Self {
         Self {
-            bytes: [0; 36],
+            bytes: [0; 40],
             len: 0,
         }
     }
@@ -229,6 +271,7 @@ mod tests {
     use super::*;
     use gantry_nft::Family;
     use gantry_proxy_core::chain::{Chain, Scope, Target};
+    use std::num::NonZeroU32;
 
     /// One of each kind, and what decodes from them.
     fn samples(family: Family) -> Vec<Element> {
@@ -247,6 +290,7 @@ mod tests {
                 target,
                 scope: Scope::Cluster,
                 count: 3,
+                sticky: true,
             })
         };
         vec![
@@ -261,6 +305,10 @@ mod tests {
             Element::Masquerade(at, Masquerade::Host),
             Element::Masquerade(np, Masquerade::Everybody),
             Element::Masquerade(np, Masquerade::Host),
+            Element::Source(24, at, range.network()),
+            Element::Restricted(at),
+            Element::Learn(at, NonZeroU32::MAX),
+            Element::Learn(np, NonZeroU32::MIN),
             Element::Near(at, lb(Target::Address)),
             Element::Near(np, lb(Target::NodePort)),
             Element::Front(at, Verdict::Reject),

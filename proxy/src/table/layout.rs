@@ -1,57 +1,56 @@
 //! The fixed part of the table: sets, maps, chains and rules, whose number does not depend on the number of services.
 //!
 //! ```text
-//! prerouting, output ─> dispatch ─ pods and host ─> near ─ services-near, nodeports-near
+//! prerouting, output ─> dispatch ─ fw-services ─> firewall ─ fw-24, fw-32, ... ─> back, else drop
+//!                          │ pods and host ─> near ─ services-near, nodeports-near
 //!                          │ services ────> lb-N | no-endpoints | drop      (address, protocol, port)
 //!                          │ cluster-ips ─> no-endpoints                    (a port that no service has)
 //!                          │ service-cidrs ─> drop                          (an address that no service has)
 //!                          └ nodeports ───> np-N | no-endpoints | drop      (protocol, port)
+//! input, postrouting ─ translated connections ─> learning ─ learn, np-learn ─> learn-T   (session affinity)
 //! postrouting ─ translated connections ─> snat-services
 //! ```
 //!
-//! All in nat hooks: only the first packet of a connection pays. `lb-N` draws one of N slots and looks it up in `endpoints`.
+//! All in nat hooks: only the first packet of a connection pays. `lb-N` draws one of N slots and looks it up in `endpoints`; `aff-N`
+//! first looks the client up in `affinity`, which `learn-T` fills.
 
-use gantry_nft::{
-    ChainKind, Family, FibKey, Field, FieldType, Hook, HookPoint, Rule, Set, SetData, Transaction, Verdict,
-};
-use gantry_proxy_core::chain::{Chain, Target};
+use std::num::NonZeroU32;
+
+use gantry_nft::{ChainKind, Family, FibKey, Field, Hook, HookPoint, Rule, Transaction, Verdict};
+use gantry_proxy_core::Part;
+use gantry_proxy_core::chain::{Chain, Scope, Target};
+
+pub(super) mod names;
+mod parts;
+mod pods;
+mod sets;
+
+pub use pods::{InterfaceName, Pods};
+
+pub(super) use sets::is_learnt;
 
 /// The table's name: the reference's, so that either program's clean-up removes it and starting one replaces the other's.
 pub const TABLE: &str = "kube-proxy";
 
 /// Chains that a complete table has, the hooks last.
-pub(super) const FIXED_CHAINS: [&str; 7] = [
+pub(super) const FIXED_CHAINS: [&str; 10] = [
     NO_ENDPOINTS,
+    FIREWALL,
     NEAR,
     DISPATCH,
+    LEARNING,
     SNAT,
     "prerouting",
     "output",
+    "input",
     "postrouting",
 ];
 const NO_ENDPOINTS: &str = "no-endpoints";
+const FIREWALL: &str = "firewall";
 const NEAR: &str = "near";
 const DISPATCH: &str = "dispatch";
+const LEARNING: &str = "learning";
 const SNAT: &str = "snat-services";
-
-/// Names of the sets and maps.
-pub(super) mod names {
-    pub(crate) const POD_CIDRS: &str = "pod-cidrs";
-    pub(crate) const SERVICE_CIDRS: &str = "service-cidrs";
-    pub(crate) const NODE_IPS: &str = "node-ips";
-    pub(crate) const CLUSTER_IPS: &str = "cluster-ips";
-    pub(crate) const HAIRPIN: &str = "hairpin";
-    pub(crate) const SERVICES: &str = "services";
-    pub(crate) const SERVICES_NEAR: &str = "services-near";
-    pub(crate) const NODEPORTS: &str = "nodeports";
-    pub(crate) const NODEPORTS_NEAR: &str = "nodeports-near";
-    pub(crate) const ENDPOINTS: &str = "endpoints";
-    pub(crate) const NP_ENDPOINTS: &str = "np-endpoints";
-    pub(crate) const EXT_MASQ: &str = "ext-masq";
-    pub(crate) const EXT_LOCAL: &str = "ext-local";
-    pub(crate) const NP_MASQ: &str = "np-masq";
-    pub(crate) const NP_LOCAL: &str = "np-local";
-}
 
 /// On which addresses node ports are served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +66,7 @@ pub enum NodePorts {
 pub enum Masquerading {
     /// Everybody's (`masqueradeAll`).
     Everybody,
-    /// Those of sources that are not pods, as far as `pod-cidrs` tells them.
+    /// Those of sources that are not pods, as far as [`Layout::pods`] tells them.
     NotPods,
     /// Nobody's: there is no way to tell pods.
     Nobody,
@@ -82,18 +81,9 @@ pub struct Layout {
     pub node_ports: NodePorts,
     /// Source translation for ClusterIPs.
     pub masquerading: Masquerading,
+    /// How pods are told.
+    pub pods: Pods,
 }
-
-const FRONT: &[FieldType] = &[FieldType::Address, FieldType::Protocol, FieldType::Port];
-const NODE_PORT: &[FieldType] = &[FieldType::Protocol, FieldType::Port];
-const SLOT: &[FieldType] = &[
-    FieldType::Address,
-    FieldType::Protocol,
-    FieldType::Port,
-    FieldType::Number,
-];
-const NODE_PORT_SLOT: &[FieldType] = &[FieldType::Protocol, FieldType::Port, FieldType::Number];
-const BACKEND: SetData<'_> = SetData::Fields(&[FieldType::Address, FieldType::Port]);
 
 const KEY: [Field; 3] = [Field::Daddr, Field::L4Proto, Field::Dport];
 const NODE_PORT_KEY: [Field; 2] = [Field::L4Proto, Field::Dport];
@@ -108,17 +98,20 @@ impl Layout {
         let mut tx = Transaction::new(self.family, TABLE);
         self.add_objects(&mut tx);
         for target in [Target::Address, Target::NodePort] {
-            for scope in [gantry_proxy_core::Scope::Cluster, gantry_proxy_core::Scope::Local] {
-                self.add_balancer(
-                    &mut tx,
-                    Chain {
+            for scope in [Scope::Cluster, Scope::Local] {
+                for sticky in [false, true] {
+                    let chain = Chain {
                         target,
                         scope,
                         count: 2,
-                    },
-                );
+                        sticky,
+                    };
+                    self.add_part(&mut tx, Part::Balancer(chain));
+                }
             }
+            self.add_part(&mut tx, Part::Learner(target, NonZeroU32::MIN));
         }
+        self.add_part(&mut tx, Part::Sources(24));
         self.add_hooks(&mut tx);
         // FNV-1a.
         let hash = tx.bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
@@ -134,10 +127,12 @@ impl Layout {
     }
 
     fn add_objects(&self, tx: &mut Transaction) {
-        add_sets(tx);
-        for chain in [NO_ENDPOINTS, NEAR, DISPATCH, SNAT] {
+        sets::add_sets(tx);
+        for chain in [NO_ENDPOINTS, FIREWALL, NEAR, DISPATCH, LEARNING, SNAT] {
             tx.add_chain(chain, None);
         }
+        // The rules that let a packet return come before it.
+        tx.add_rule(FIREWALL, &self.rule().verdict(Verdict::Drop));
         tx.add_rule(NO_ENDPOINTS, &self.rule().l4proto(TCP).reject_tcp_reset());
         tx.add_rule(NO_ENDPOINTS, &self.rule().reject_port_unreachable());
         tx.add_rule(NEAR, &self.rule().on(&KEY).vmap(names::SERVICES_NEAR));
@@ -146,19 +141,23 @@ impl Layout {
             &self.for_node().on(&NODE_PORT_KEY).vmap(names::NODEPORTS_NEAR),
         );
         self.add_dispatch(tx);
+        self.add_learning(tx);
         self.add_snat(tx);
     }
 
     fn add_dispatch(&self, tx: &mut Transaction) {
         let daddr = || self.rule().on(&[Field::Daddr]);
-        tx.add_rule(
-            DISPATCH,
-            &self
-                .rule()
-                .on(&[Field::Saddr])
-                .in_set(names::POD_CIDRS)
-                .jump(NEAR),
-        );
+        let restricted = self.rule().on(&KEY).in_set(names::FW_SERVICES);
+        tx.add_rule(DISPATCH, &restricted.jump(FIREWALL));
+        if let (Some((interface, mark)), Masquerading::NotPods) = (self.pods.interface(), self.masquerading) {
+            let elsewhere = daddr().in_set(names::CLUSTER_IPS).came_in_elsewhere(interface);
+            tx.add_rule(DISPATCH, &elsewhere.mark(mark, true));
+        }
+        let from_pod = match self.pods.interface() {
+            Some((interface, _)) => self.rule().came_in(interface),
+            None => self.rule().on(&[Field::Saddr]).in_set(names::POD_CIDRS),
+        };
+        tx.add_rule(DISPATCH, &from_pod.jump(NEAR));
         tx.add_rule(DISPATCH, &self.rule().local_address(FibKey::Saddr).jump(NEAR));
         tx.add_rule(DISPATCH, &self.rule().on(&KEY).vmap(names::SERVICES));
         tx.add_rule(DISPATCH, &daddr().in_set(names::CLUSTER_IPS).goto(NO_ENDPOINTS));
@@ -172,13 +171,39 @@ impl Layout {
         );
     }
 
+    /// What follows in a chain is about node ports only: a service's address may have a port of the same number.
+    fn leave_addresses(&self, tx: &mut Transaction, chain: &str) {
+        let cluster_ip = self.rule().on(&[Field::OriginalDaddr]).in_set(names::CLUSTER_IPS);
+        tx.add_rule(chain, &cluster_ip.verdict(Verdict::Return));
+        for set in [names::EXT_MASQ, names::EXT_LOCAL] {
+            let external = self.rule().on(&ORIGINAL).in_set(set);
+            tx.add_rule(chain, &external.verdict(Verdict::Return));
+        }
+    }
+
+    fn add_learning(&self, tx: &mut Transaction) {
+        tx.add_rule(LEARNING, &self.rule().on(&ORIGINAL).vmap(names::LEARN));
+        self.leave_addresses(tx, LEARNING);
+        tx.add_rule(
+            LEARNING,
+            &self.rule().on(&ORIGINAL_NODE_PORT).vmap(names::NP_LEARN),
+        );
+    }
+
     fn add_snat(&self, tx: &mut Transaction) {
         let to_cluster_ip = || self.rule().on(&[Field::OriginalDaddr]).in_set(names::CLUSTER_IPS);
-        let not_cluster_ip = || {
-            self.rule()
-                .on(&[Field::OriginalDaddr])
-                .not_in_set(names::CLUSTER_IPS)
-        };
+        match (self.masquerading, self.pods.interface()) {
+            (Masquerading::Everybody, _) => tx.add_rule(SNAT, &to_cluster_ip().masquerade()),
+            (Masquerading::NotPods, None) => {
+                let outside = to_cluster_ip().on(&[Field::Saddr]).not_in_set(names::POD_CIDRS);
+                tx.add_rule(SNAT, &outside.masquerade());
+            }
+            (Masquerading::NotPods, Some((_, mark))) => {
+                let outside = self.rule().marked(mark).mark(mark, false);
+                tx.add_rule(SNAT, &outside.masquerade());
+            }
+            (Masquerading::Nobody, _) => {}
+        }
         tx.add_rule(
             SNAT,
             &self
@@ -187,14 +212,6 @@ impl Layout {
                 .in_set(names::HAIRPIN)
                 .masquerade(),
         );
-        match self.masquerading {
-            Masquerading::Everybody => tx.add_rule(SNAT, &to_cluster_ip().masquerade()),
-            Masquerading::NotPods => {
-                let outside = to_cluster_ip().on(&[Field::Saddr]).not_in_set(names::POD_CIDRS);
-                tx.add_rule(SNAT, &outside.masquerade());
-            }
-            Masquerading::Nobody => {}
-        }
         tx.add_rule(
             SNAT,
             &self.rule().on(&ORIGINAL).in_set(names::EXT_MASQ).masquerade(),
@@ -205,9 +222,10 @@ impl Layout {
             .in_set(names::EXT_LOCAL)
             .local_address(FibKey::Saddr);
         tx.add_rule(SNAT, &local.masquerade());
-        let node_port = not_cluster_ip().on(&ORIGINAL_NODE_PORT).in_set(names::NP_MASQ);
-        tx.add_rule(SNAT, &node_port.masquerade());
-        let local = not_cluster_ip().on(&ORIGINAL_NODE_PORT).in_set(names::NP_LOCAL);
+        self.leave_addresses(tx, SNAT);
+        let node_port = || self.rule().on(&ORIGINAL_NODE_PORT);
+        tx.add_rule(SNAT, &node_port().in_set(names::NP_MASQ).masquerade());
+        let local = node_port().in_set(names::NP_LOCAL);
         tx.add_rule(SNAT, &local.local_address(FibKey::Saddr).masquerade());
     }
 
@@ -226,32 +244,12 @@ impl Layout {
         tx.add_chain("postrouting", nat(HookPoint::Postrouting, 90));
         tx.add_rule("prerouting", &self.rule().goto(DISPATCH));
         tx.add_rule("output", &self.rule().goto(DISPATCH));
-        tx.add_rule("postrouting", &self.rule().translated().goto(SNAT));
-    }
-
-    /// A chain that translates to one of its slots.
-    pub(super) fn add_balancer(&self, tx: &mut Transaction, chain: Chain) {
-        let name = chain.to_string();
-        let offset = chain.scope.first_slot();
-        tx.add_chain(&name, None);
-        // A packet that looks up its slot just after a change may miss it: the first slot is the next best, and
-        // no packet may pass untranslated.
-        let moduli: &[u32] = if chain.count > 1 { &[chain.count, 1] } else { &[1] };
-        for modulus in moduli {
-            let random = Field::Random {
-                modulus: *modulus,
-                offset,
-            };
-            let (key, map) = match chain.target {
-                Target::Address => (vec![KEY[0], KEY[1], KEY[2], random], names::ENDPOINTS),
-                Target::NodePort => (
-                    vec![NODE_PORT_KEY[0], NODE_PORT_KEY[1], random],
-                    names::NP_ENDPOINTS,
-                ),
-            };
-            tx.add_rule(&name, &self.rule().on(&key).dnat_map(map));
+        // Connections to backends on the host's own addresses do not get to postrouting.
+        tx.add_chain("input", nat(HookPoint::Input, 90));
+        for chain in ["input", "postrouting"] {
+            tx.add_rule(chain, &self.rule().translated().jump(LEARNING));
         }
-        tx.add_rule(&name, &self.rule().verdict(Verdict::Drop));
+        tx.add_rule("postrouting", &self.rule().translated().goto(SNAT));
     }
 
     fn rule(&self) -> Rule {
@@ -274,32 +272,5 @@ impl Layout {
                     .outside(Field::Daddr, &loopback, &[255; 16])
             }
         }
-    }
-}
-
-fn add_sets(tx: &mut Transaction) {
-    for name in [names::POD_CIDRS, names::SERVICE_CIDRS] {
-        tx.add_set(&Set::intervals(name, &[FieldType::Address]));
-    }
-    for name in [names::NODE_IPS, names::CLUSTER_IPS] {
-        tx.add_set(&Set::new(name, &[FieldType::Address]));
-    }
-    tx.add_set(&Set::new(
-        names::HAIRPIN,
-        &[FieldType::Address, FieldType::Address],
-    ));
-    for name in [names::SERVICES, names::SERVICES_NEAR] {
-        tx.add_set(&Set::map(name, FRONT, SetData::Verdict));
-    }
-    for name in [names::NODEPORTS, names::NODEPORTS_NEAR] {
-        tx.add_set(&Set::map(name, NODE_PORT, SetData::Verdict));
-    }
-    tx.add_set(&Set::map(names::ENDPOINTS, SLOT, BACKEND));
-    tx.add_set(&Set::map(names::NP_ENDPOINTS, NODE_PORT_SLOT, BACKEND));
-    for name in [names::EXT_MASQ, names::EXT_LOCAL] {
-        tx.add_set(&Set::new(name, FRONT));
-    }
-    for name in [names::NP_MASQ, names::NP_LOCAL] {
-        tx.add_set(&Set::new(name, NODE_PORT));
     }
 }

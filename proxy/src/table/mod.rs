@@ -3,16 +3,16 @@
 //! [`Table::find`] says what is there, [`Table::load`] makes all of it, [`Table::apply`] makes differences. The fixed part is in
 //! [`layout`], the meaning of elements in [`encode`].
 
+mod affinity;
 mod encode;
 mod layout;
 
 use std::collections::BTreeSet;
 
 use gantry_nft::{CommitError, Nft, OpenError, QueryError, Transaction};
-use gantry_proxy_core::chain::Chain;
-use gantry_proxy_core::{Changes, Element, Op, Ruleset};
+use gantry_proxy_core::{Changes, Element, Op, Part, Ruleset};
 
-pub use layout::{Layout, Masquerading, NodePorts, TABLE};
+pub use layout::{InterfaceName, Layout, Masquerading, NodePorts, Pods, TABLE};
 
 /// Elements in one transaction of a first load: the kernel holds its lock for some 20 ms.
 const CHUNK: usize = 10_000;
@@ -28,8 +28,8 @@ pub enum Found {
     Ours {
         /// All elements.
         elements: BTreeSet<Element>,
-        /// The chains that balance.
-        chains: BTreeSet<Chain>,
+        /// What was made when first needed.
+        parts: BTreeSet<Part>,
     },
 }
 
@@ -85,26 +85,28 @@ impl Table {
         if info.comment != self.layout.comment() || !complete {
             return Ok(Found::Foreign);
         }
-        let chains = names.iter().filter_map(|name| name.parse().ok()).collect();
+        let sets = self.nft.sets(family, TABLE)?;
+        let parts = names.iter().chain(&sets);
+        let parts = parts.filter_map(|name| name.parse().ok()).collect();
         let mut elements = BTreeSet::new();
-        for set in self.nft.sets(family, TABLE)? {
-            let listing = self.nft.elements(family, TABLE, &set)?;
-            let Some(mut decoded) = encode::decode(family, &set, listing.iter()) else {
+        for set in sets.iter().filter(|set| !layout::is_learnt(set)) {
+            let listing = self.nft.elements(family, TABLE, set)?;
+            let Some(mut decoded) = encode::decode(family, set, listing.iter()) else {
                 return Ok(Found::Foreign);
             };
             elements.append(&mut decoded);
         }
-        Ok(Found::Ours { elements, chains })
+        Ok(Found::Ours { elements, parts })
     }
 
     /// Makes the table where there is none: in several transactions, visible to packets with the last one.
     ///
     /// # Errors
     /// When the kernel refuses something; what was made so far is then replaced by the next attempt.
-    pub fn load(&mut self, chains: &BTreeSet<Chain>, ruleset: &Ruleset) -> Result<(), CommitError> {
+    pub fn load(&mut self, parts: &BTreeSet<Part>, ruleset: &Ruleset) -> Result<(), CommitError> {
         let mut tx = self.transaction();
         self.layout.add_skeleton(&mut tx);
-        self.add_chains(&mut tx, chains);
+        self.add_parts(&mut tx, parts);
         self.nft.commit(tx)?;
         let mut elements = ruleset.elements().peekable();
         while elements.peek().is_some() {
@@ -122,33 +124,38 @@ impl Table {
     ///
     /// # Errors
     /// When the kernel refuses something; the old table then stays.
-    pub fn replace(&mut self, chains: &BTreeSet<Chain>, ruleset: &Ruleset) -> Result<(), CommitError> {
+    pub fn replace(&mut self, parts: &BTreeSet<Part>, ruleset: &Ruleset) -> Result<(), CommitError> {
         let mut tx = self.transaction();
         // Deleting needs a table; making one that exists changes nothing.
         tx.add_table("");
         tx.delete_table();
         self.layout.add_skeleton(&mut tx);
-        self.add_chains(&mut tx, chains);
+        self.add_parts(&mut tx, parts);
         let elements: Vec<Element> = ruleset.elements().collect();
         encode::add(&mut tx, &elements);
         self.layout.add_hooks(&mut tx);
         self.nft.commit(tx)
     }
 
-    /// Applies changes, new chains in a transaction of their own before.
+    /// Applies changes, new chains and sets in a transaction of their own before, and what they no longer need after.
     ///
     /// # Errors
     /// When the kernel refuses them: its table is not what we believed, and has to be replaced.
     pub fn apply(&mut self, changes: &Changes) -> Result<(), CommitError> {
-        if !changes.chains.is_empty() {
+        if !changes.parts.is_empty() {
             let mut tx = self.transaction();
-            self.add_chains(&mut tx, &changes.chains);
+            self.add_parts(&mut tx, &changes.parts);
             self.nft.commit(tx)?;
         }
+        self.apply_ops(&changes.ops)?;
+        self.apply_ops(&changes.late)
+    }
+
+    fn apply_ops(&mut self, ops: &[Op]) -> Result<(), CommitError> {
         let mut tx = self.transaction();
         let same =
             |a: &Op, b: &Op| matches!((a, b), (Op::Add(_), Op::Add(_)) | (Op::Delete(_), Op::Delete(_)));
-        for run in changes.ops.chunk_by(same) {
+        for run in ops.chunk_by(same) {
             let elements: Vec<Element> = run.iter().map(Op::element).collect();
             match run.first() {
                 Some(Op::Delete(_)) => encode::delete(&mut tx, &elements),
@@ -159,16 +166,14 @@ impl Table {
         self.nft.commit(tx)
     }
 
-    /// Deletes chains that nothing goes to.
+    /// Deletes parts that nothing needs.
     ///
     /// # Errors
     /// When the kernel refuses it.
-    pub fn delete_chains(&mut self, chains: &BTreeSet<Chain>) -> Result<(), CommitError> {
+    pub fn delete_parts(&mut self, parts: &BTreeSet<Part>) -> Result<(), CommitError> {
         let mut tx = self.transaction();
-        for chain in chains {
-            let name = chain.to_string();
-            tx.flush_chain(&name);
-            tx.delete_chain(&name);
+        for part in parts {
+            Layout::delete_part(&mut tx, *part);
         }
         self.nft.commit(tx)
     }
@@ -188,9 +193,9 @@ impl Table {
         Transaction::new(self.layout.family, TABLE)
     }
 
-    fn add_chains(&self, tx: &mut Transaction, chains: &BTreeSet<Chain>) {
-        for chain in chains {
-            self.layout.add_balancer(tx, *chain);
+    fn add_parts(&self, tx: &mut Transaction, parts: &BTreeSet<Part>) {
+        for part in parts {
+            self.layout.add_part(tx, *part);
         }
     }
 }

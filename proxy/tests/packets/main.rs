@@ -2,7 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail this way")]
 
+mod affinity;
 mod changes;
 mod objects;
+mod pods;
 mod rig;
 mod services;
+mod sources;
+mod transitions;

@@ -50,12 +50,11 @@ pub(crate) fn endpoints_in(endpoints: &[(&str, EndpointState)]) -> Event {
     };
     let endpoint = |(address, state): &(&str, EndpointState)| {
         let address: IpAddr = address.parse().unwrap();
-        let local = address.to_string().starts_with("10.244.1.");
-        Endpoint {
-            address,
-            state: *state,
-            local,
-        }
+        let text = address.to_string();
+        let local = ["10.244.1.", "fd00:244::"]
+            .iter()
+            .any(|here| text.starts_with(here));
+        Endpoint::new(address, *state, local)
     };
     Event::Slice {
         name: "default/web-1".into(),
@@ -63,6 +62,7 @@ pub(crate) fn endpoints_in(endpoints: &[(&str, EndpointState)]) -> Event {
         slice: Slice {
             ports: [port("tcp", Protocol::Tcp), port("udp", Protocol::Udp)].into(),
             endpoints: endpoints.iter().map(endpoint).collect(),
+            ..Slice::default()
         },
     }
 }
@@ -94,11 +94,7 @@ pub(crate) fn slice_of(service: &str, address: &str) -> Event {
 
 /// The endpoint of `default/echo`: port 9090 of A.
 pub(crate) fn echo_slice() -> Event {
-    let endpoint = Endpoint {
-        address: A.parse().unwrap(),
-        state: EndpointState::Ready,
-        local: true,
-    };
+    let endpoint = Endpoint::new(A.parse().unwrap(), EndpointState::Ready, true);
     Event::Slice {
         name: "default/echo-1".into(),
         service: "default/echo".into(),
@@ -110,6 +106,7 @@ pub(crate) fn echo_slice() -> Event {
             }]
             .into(),
             endpoints: [endpoint].into(),
+            ..Slice::default()
         },
     }
 }

@@ -5,18 +5,20 @@
 //!                                                                          ├─ a 10.244.1.10
 //!                                                                          └─ b 10.244.1.11
 //! ```
+//!
+//! The same in IPv6: fd00:192:: for 192.0.2., fd00:244:: for 10.244.1. with the last numbers in hexadecimal digits.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use gantry_nft::Family;
 use gantry_proxy::programmer::Programmer;
-use gantry_proxy::table::{Found, Layout, Masquerading, NodePorts, Table};
-use gantry_proxy_core::{Event, NodeFacts};
+use gantry_proxy::table::{Found, Layout, Masquerading, NodePorts, Pods, Table};
+use gantry_proxy_core::{Event, NodeFacts, Remembered};
 
 /// How long an answer may take before a packet counts as dropped.
 const PATIENCE: Duration = Duration::from_millis(600);
@@ -66,11 +68,17 @@ impl Host {
         );
         ip(&["netns", "add", &netns]);
         let host = Self { netns };
+        host.run(|| {
+            // Addresses are of use at once.
+            for what in ["all", "default"] {
+                std::fs::write(format!("/proc/sys/net/ipv6/conf/{what}/accept_dad"), "0").expect("IPv6");
+            }
+        });
         host.ip(&["link", "set", "lo", "up"]);
         host
     }
 
-    fn ip(&self, args: &[&str]) {
+    pub(crate) fn ip(&self, args: &[&str]) {
         ip(&[&["-n", &self.netns], args].concat());
     }
 
@@ -97,6 +105,14 @@ impl Host {
         .expect("these tests need root");
     }
 
+    /// Waits for the first answer: neighbours have to be found, and a packet that asks for one may be lost.
+    pub(crate) fn reaches(&self, to: &str) {
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        while !matches!(self.tcp(to), Outcome::Answer(..)) {
+            assert!(std::time::Instant::now() < deadline, "{to} does not answer");
+        }
+    }
+
     /// Connects and reads what the backend says.
     pub(crate) fn tcp(&self, to: &str) -> Outcome {
         let to: SocketAddr = to.parse().unwrap();
@@ -121,7 +137,8 @@ impl Host {
     /// Sends a datagram from a given port and reads the backend's answer.
     pub(crate) fn udp_from(&self, to: &str, port: u16) -> Outcome {
         self.run(|| {
-            let socket = UdpSocket::bind(("0.0.0.0", port)).unwrap();
+            let any = if to.starts_with('[') { "::" } else { "0.0.0.0" };
+            let socket = UdpSocket::bind((any, port)).unwrap();
             socket.set_read_timeout(Some(PATIENCE)).unwrap();
             socket.connect(to).unwrap();
             let mut buf = [0; 128];
@@ -135,19 +152,21 @@ impl Host {
     /// Serves TCP and UDP on a port until the process ends: says the backend's name and the client's address.
     fn serve(&self, name: &'static str, port: u16) {
         let (tcp, udp) = self.run(|| {
-            let tcp = TcpListener::bind(("0.0.0.0", port)).unwrap();
-            (tcp, UdpSocket::bind(("0.0.0.0", port)).unwrap())
+            let tcp = TcpListener::bind(("::", port)).unwrap();
+            // A busy machine lets clients wait for the server's thread, but their connections are not to be dropped.
+            rustix::net::listen(&tcp, 4096).unwrap();
+            (tcp, UdpSocket::bind(("::", port)).unwrap())
         });
         std::thread::spawn(move || {
             while let Ok((mut stream, peer)) = tcp.accept() {
                 // A client that has gone already is no concern of the server.
-                let _ = write!(stream, "{name} {}", peer.ip());
+                let _ = write!(stream, "{name} {}", peer.ip().to_canonical());
             }
         });
         std::thread::spawn(move || {
             let mut buf = [0; 128];
             while let Ok((_, peer)) = udp.recv_from(&mut buf) {
-                let _ = udp.send_to(format!("{name} {}", peer.ip()).as_bytes(), peer);
+                let _ = udp.send_to(format!("{name} {}", peer.ip().to_canonical()).as_bytes(), peer);
             }
         });
     }
@@ -207,36 +226,55 @@ impl Rig {
 
     /// The same with another way to serve node ports.
     pub(crate) fn with(node_ports: NodePorts) -> Self {
+        Self::laid_out(Layout { node_ports, ..LAYOUT })
+    }
+
+    /// The same with any layout.
+    pub(crate) fn laid_out(layout: Layout) -> Self {
         let node = Host::new("node");
-        node.ip(&["link", "add", "cni0", "type", "bridge"]);
-        node.ip(&["addr", "add", "10.244.1.1/24", "dev", "cni0"]);
+        // Neighbours are found at once, without a querier.
+        node.ip(&["link", "add", "cni0", "type", "bridge", "mcast_snooping", "0"]);
+        for address in ["10.244.1.1/24", "fd00:244::1/64"] {
+            node.ip(&["addr", "add", address, "dev", "cni0"]);
+        }
         node.ip(&["link", "set", "cni0", "up"]);
-        let pod = |role, address: &str| {
+        let pod = |role, last: &str| {
             let host = Host::new(role);
             let port = format!("to-{role}");
-            connect(&node, &host, &port, address, "10.244.1.1");
+            let ways = [("10.244.1.", "24"), ("fd00:244::", "64")];
+            connect(&node, &host, &port, &ways.map(|(net, bits)| way(net, last, bits)));
             node.ip(&["link", "set", &port, "master", "cni0"]);
             node.ip(&["link", "set", &port, "type", "bridge_slave", "hairpin", "on"]);
             host
         };
-        let client = pod("client", "10.244.1.2/24");
-        let (a, b) = (pod("a", "10.244.1.10/24"), pod("b", "10.244.1.11/24"));
+        let client = pod("client", "2");
+        let (a, b) = (pod("a", "10"), pod("b", "11"));
         let outside = Host::new("outside");
-        connect(&node, &outside, "outside", "192.0.2.100/24", "192.0.2.1");
-        node.ip(&["addr", "add", "192.0.2.1/24", "dev", "outside"]);
-        node.ip(&["route", "add", "default", "via", "192.0.2.100"]);
+        let ways = [("192.0.2.", "24"), ("fd00:192::", "64")];
+        connect(
+            &node,
+            &outside,
+            "outside",
+            &ways.map(|(net, bits)| way(net, "100", bits)),
+        );
+        for (net, bits) in ways {
+            node.ip(&["addr", "add", &format!("{net}1/{bits}"), "dev", "outside"]);
+            node.ip(&["route", "add", "default", "via", &format!("{net}100")]);
+        }
         node.run(|| {
-            for sysctl in ["net/ipv4/ip_forward", "net/bridge/bridge-nf-call-iptables"] {
+            for sysctl in [
+                "net/ipv4/ip_forward",
+                "net/ipv6/conf/all/forwarding",
+                "net/bridge/bridge-nf-call-iptables",
+                "net/bridge/bridge-nf-call-ip6tables",
+            ] {
                 std::fs::write(format!("/proc/sys/{sysctl}"), "1").expect(sysctl);
             }
+            // Who is refused is always told.
+            std::fs::write("/proc/sys/net/ipv4/icmp_ratemask", "0").expect("a rate mask");
         });
         a.serve("a", 8080);
         b.serve("b", 8080);
-        let layout = Layout {
-            family: Family::Ipv4,
-            node_ports,
-            masquerading: Masquerading::NotPods,
-        };
         let proxy = node.run(|| Programmer::open(layout).unwrap());
         let mut rig = Self {
             node,
@@ -247,7 +285,7 @@ impl Rig {
             proxy,
             layout,
         };
-        rig.proxy.set_facts(facts());
+        rig.proxy.set_facts(facts(layout));
         rig.proxy.sync().unwrap();
         rig
     }
@@ -272,10 +310,16 @@ impl Rig {
         assert_eq!(elements, self.proxy.planner().ruleset().elements().collect());
     }
 
+    /// What the kernel remembers of clients.
+    pub(crate) fn remembered(&self) -> Vec<Remembered> {
+        self.node
+            .run(|| Table::open(self.layout).unwrap().remembered().unwrap())
+    }
+
     /// The proxy starts again and sees these objects; what it wrote then.
     pub(crate) fn restart(&mut self, events: impl IntoIterator<Item = Event>) -> usize {
         self.proxy = self.node.run(|| Programmer::open(self.layout).unwrap());
-        self.proxy.set_facts(facts());
+        self.proxy.set_facts(facts(self.layout));
         for event in events {
             self.proxy.apply(event);
         }
@@ -298,16 +342,38 @@ impl Rig {
     }
 }
 
-fn facts() -> NodeFacts {
+/// What most tests use.
+pub(crate) const LAYOUT: Layout = Layout {
+    family: Family::Ipv4,
+    node_ports: NodePorts::Listed,
+    masquerading: Masquerading::NotPods,
+    pods: Pods::Ranges,
+};
+
+/// What the node knows; the pods' ranges only where they are told by them.
+pub(crate) fn facts(layout: Layout) -> NodeFacts {
+    let [pods, services, node] = match layout.family {
+        Family::Ipv4 => ["10.244.0.0/16", "10.96.0.0/16", "192.0.2.1"],
+        Family::Ipv6 => ["fd00:244::/32", "fd00:96::/112", "fd00:192::1"],
+    };
+    let tells = layout.pods == Pods::Ranges && layout.masquerading != Masquerading::Nobody;
+    let node: IpAddr = node.parse().unwrap();
     NodeFacts {
-        pod_ranges: vec!["10.244.0.0/16".parse().unwrap()],
-        service_ranges: vec!["10.96.0.0/16".parse().unwrap()],
-        node_addresses: vec!["192.0.2.1".parse().unwrap()],
+        pod_ranges: tells.then(|| pods.parse().unwrap()).into_iter().collect(),
+        service_ranges: vec![services.parse().unwrap()],
+        node_addresses: vec![node],
+        node_ip: Some(node),
+        ..NodeFacts::default()
     }
 }
 
-/// A veth pair: `port` on the node, `eth0` with an address and a default route on the host.
-fn connect(node: &Host, host: &Host, port: &str, address: &str, gateway: &str) {
+/// A host's address, and the node's, in a network.
+fn way(net: &str, last: &str, bits: &str) -> (String, String) {
+    (format!("{net}{last}/{bits}"), format!("{net}1"))
+}
+
+/// A veth pair: `port` on the node, `eth0` with addresses and default routes on the host.
+fn connect(node: &Host, host: &Host, port: &str, ways: &[(String, String)]) {
     node.ip(&[
         "link",
         "add",
@@ -321,7 +387,9 @@ fn connect(node: &Host, host: &Host, port: &str, address: &str, gateway: &str) {
         &host.netns,
     ]);
     node.ip(&["link", "set", port, "up"]);
-    host.ip(&["addr", "add", address, "dev", "eth0"]);
     host.ip(&["link", "set", "eth0", "up"]);
-    host.ip(&["route", "add", "default", "via", gateway]);
+    for (address, gateway) in ways {
+        host.ip(&["addr", "add", address, "dev", "eth0"]);
+        host.ip(&["route", "add", "default", "via", gateway]);
+    }
 }

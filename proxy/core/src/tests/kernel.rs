@@ -3,14 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use crate::chain::{Chain, Scope};
-use crate::{Backend, Changes, Element, Front, Masquerade, Op, Planner, Protocol, Ruleset, Verdict};
+use ipnetwork::IpNetwork;
+
+use crate::chain::{Chain, Part, Scope};
+use crate::{
+    Backend, Changes, Element, Front, Masquerade, Op, Planner, Protocol, Remembered, Ruleset, Suspects,
+    Verdict,
+};
 
 /// A key of a set or map: what the kernel compares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Key {
     Whole(Element),
     Slot(Front, u32),
+    Learn(Front),
     Near(Front),
     Front(Front),
 }
@@ -18,6 +24,7 @@ enum Key {
 fn key(element: Element) -> Key {
     match element {
         Element::Slot(front, slot, _) => Key::Slot(front, slot),
+        Element::Learn(front, _) => Key::Learn(front),
         Element::Near(front, _) => Key::Near(front),
         Element::Front(front, _) => Key::Front(front),
         other @ (Element::PodRange(_)
@@ -25,6 +32,8 @@ fn key(element: Element) -> Key {
         | Element::NodeAddress(_)
         | Element::ClusterIp(_)
         | Element::Hairpin(_)
+        | Element::Source(..)
+        | Element::Restricted(_)
         | Element::Masquerade(..)) => Key::Whole(other),
     }
 }
@@ -33,7 +42,9 @@ fn key(element: Element) -> Key {
 #[derive(Debug, Default)]
 pub(super) struct Kernel {
     elements: BTreeMap<Key, Element>,
-    chains: BTreeSet<Chain>,
+    parts: BTreeSet<Part>,
+    /// Where clients went.
+    remembered: BTreeMap<(IpAddr, Front), Backend>,
 }
 
 /// What may become of a packet.
@@ -59,8 +70,8 @@ pub(super) struct Packet {
 }
 
 impl Kernel {
-    pub(super) fn load(&mut self, chains: BTreeSet<Chain>, ruleset: &Ruleset) {
-        self.chains = chains;
+    pub(super) fn load(&mut self, parts: BTreeSet<Part>, ruleset: &Ruleset) {
+        self.parts = parts;
         self.elements.clear();
         for element in ruleset.elements() {
             self.add(element);
@@ -69,10 +80,10 @@ impl Kernel {
 
     /// Applies changes; panics where the kernel would refuse.
     pub(super) fn apply(&mut self, changes: &Changes) {
-        for chain in &changes.chains {
-            assert!(self.chains.insert(*chain), "{chain} exists");
+        for part in &changes.parts {
+            assert!(self.parts.insert(*part), "{part} exists");
         }
-        for op in &changes.ops {
+        for op in changes.iter() {
             match op {
                 Op::Delete(element) => {
                     let found = self.elements.remove(&key(*element));
@@ -83,14 +94,11 @@ impl Kernel {
         }
     }
 
-    pub(super) fn delete_chains(&mut self, chains: &BTreeSet<Chain>) {
-        for chain in chains {
-            assert!(self.chains.remove(chain), "{chain} does not exist");
-            let used = self
-                .elements
-                .values()
-                .any(|e| verdict(*e).and_then(Verdict::chain) == Some(*chain));
-            assert!(!used, "{chain} is in use");
+    pub(super) fn delete_parts(&mut self, parts: &BTreeSet<Part>) {
+        for part in parts {
+            assert!(self.parts.remove(part), "{part} does not exist");
+            let used = self.elements.values().any(|e| needed(*e) == Some(*part));
+            assert!(!used, "{part} is in use");
         }
     }
 
@@ -98,8 +106,8 @@ impl Kernel {
         self.elements.values().copied().collect()
     }
 
-    pub(super) fn chains(&self) -> BTreeSet<Chain> {
-        self.chains.clone()
+    pub(super) fn parts(&self) -> BTreeSet<Part> {
+        self.parts.clone()
     }
 
     /// The table is what the planner believes.
@@ -108,8 +116,8 @@ impl Kernel {
     }
 
     fn add(&mut self, element: Element) {
-        if let Some(chain) = verdict(element).and_then(Verdict::chain) {
-            assert!(self.chains.contains(&chain), "{chain} does not exist");
+        if let Some(part) = needed(element) {
+            assert!(self.parts.contains(&part), "{part} does not exist");
         }
         assert_eq!(
             self.elements.insert(key(element), element),
@@ -126,8 +134,36 @@ impl Kernel {
         self.elements.get(&key).copied().and_then(verdict)
     }
 
-    /// Sends a packet through the rules of the layout.
+    /// The client connects: if it may go to several backends, to the last of them.
+    pub(super) fn connect(&mut self, packet: &Packet) {
+        if let (Fate::Backends(backends, _), Some(front)) = self.route(packet)
+            && self.elements.contains_key(&Key::Learn(front))
+        {
+            self.remembered
+                .extend(backends.last().map(|backend| ((packet.from, front), *backend)));
+        }
+    }
+
+    /// Forgets clients as the shell does after a change.
+    pub(super) fn forget(&mut self, changes: &Changes, after: &Ruleset) {
+        let suspects = Suspects::of(changes, after);
+        self.remembered.retain(|(client, front), backend| {
+            let entry = Remembered {
+                client: *client,
+                front: *front,
+                backend: *backend,
+            };
+            !suspects.is_stale(&entry, after)
+        });
+    }
+
+    /// What becomes of a packet.
     pub(super) fn fate(&self, packet: &Packet) -> Fate {
+        self.route(packet).0
+    }
+
+    /// Sends a packet through the rules of the layout: also says which front took it.
+    fn route(&self, packet: &Packet) -> (Fate, Option<Front>) {
         let ranges = |pods: bool| {
             self.elements.values().filter_map(move |e| match e {
                 Element::PodRange(range) if pods => Some(*range),
@@ -138,6 +174,9 @@ impl Kernel {
         let from_pod = ranges(true).any(|range| range.contains(packet.from));
         let front = Front::Address(packet.to, packet.protocol, packet.port);
         let node_port = Front::NodePort(packet.protocol, packet.port);
+        if self.has(Element::Restricted(front)) && !self.is_allowed(front, packet.from) {
+            return (Fate::Dropped, None);
+        }
         let to_node = self.has(Element::NodeAddress(packet.to));
         let near = from_pod || packet.from_host;
         let is_cluster_ip = self.has(Element::ClusterIp(packet.to));
@@ -160,14 +199,29 @@ impl Kernel {
                 .map(|v| (node_port, v)),
         ];
         match steps.into_iter().flatten().next() {
-            None => Fate::Passed,
-            Some((_, Verdict::Reject)) => Fate::Rejected,
-            Some((_, Verdict::Drop)) => Fate::Dropped,
+            None => (Fate::Passed, None),
+            Some((_, Verdict::Reject)) => (Fate::Rejected, None),
+            Some((_, Verdict::Drop)) => (Fate::Dropped, None),
             Some((front, Verdict::Balance(chain))) => {
                 let masqueraded = (is_cluster_ip && !from_pod) || self.masquerades(front, packet.from_host);
-                Fate::Backends(self.drawn(front, chain), masqueraded)
+                let drawn = self.drawn(front, chain);
+                let before = self
+                    .remembered
+                    .get(&(packet.from, front))
+                    .filter(|_| chain.sticky);
+                let backends = before.map_or(drawn, |backend| [*backend].into());
+                (Fate::Backends(backends, masqueraded), Some(front))
             }
         }
+    }
+
+    /// True if one of the sets of sources has the source, cut to the set's number of bits.
+    fn is_allowed(&self, front: Front, from: IpAddr) -> bool {
+        self.parts.iter().any(|part| {
+            let Part::Sources(bits) = part else { return false };
+            let range = IpNetwork::new(from, *bits).expect("a valid length");
+            self.has(Element::Source(*bits, front, range.network()))
+        })
     }
 
     fn masquerades(&self, front: Front, from_host: bool) -> bool {
@@ -188,6 +242,15 @@ impl Kernel {
                 other => panic!("slot {slot} of {front:?} is {other:?}"),
             })
             .collect()
+    }
+}
+
+/// The part without which the kernel refuses an element.
+fn needed(element: Element) -> Option<Part> {
+    match element {
+        Element::Source(bits, ..) => Some(Part::Sources(bits)),
+        Element::Learn(front, secs) => Some(Part::Learner(front.target(), secs)),
+        other => verdict(other).and_then(Verdict::chain).map(Part::Balancer),
     }
 }
 

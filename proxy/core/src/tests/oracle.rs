@@ -7,11 +7,15 @@ use proptest::test_runner::TestCaseError;
 
 use super::kernel::{Fate, Kernel, Packet};
 use super::scenario::{NODE, cluster_ip, external_ip, facts};
-use crate::{Backend, Endpoint, EndpointState, Event, Kind, Planner, Policy, Protocol, Service, Slice};
+use crate::{
+    Backend, Endpoint, EndpointState, Event, Kind, NodeFacts, NodeHint, Planner, Policy, Protocol, Service,
+    Slice, ZoneSet,
+};
 
 /// All objects as they are now.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct World {
+    pub(super) facts: NodeFacts,
     services: BTreeMap<String, Service>,
     slices: BTreeMap<String, (String, Slice)>,
     listing: Option<BTreeSet<String>>,
@@ -24,7 +28,19 @@ enum Way {
     External,
 }
 
+/// An endpoint and the zones that it is hinted for.
+type Zoned = (Endpoint, Option<ZoneSet>);
+
 impl World {
+    pub(super) fn new() -> Self {
+        Self {
+            facts: facts(),
+            services: BTreeMap::new(),
+            slices: BTreeMap::new(),
+            listing: None,
+        }
+    }
+
     pub(super) fn apply(&mut self, event: &Event) {
         match event.clone() {
             Event::Service(key, service) => {
@@ -50,7 +66,7 @@ impl World {
     /// A planner that has just seen everything.
     pub(super) fn planner(&self) -> Planner {
         let mut planner = Planner::default();
-        planner.set_facts(facts());
+        planner.set_facts(self.facts.clone());
         for (key, service) in &self.services {
             planner.apply(Event::Service(key.as_str().into(), service.clone()));
         }
@@ -66,10 +82,11 @@ impl World {
     }
 
     /// Sends packets from everywhere to everything.
-    pub(super) fn check(&self, kernel: &Kernel) -> Result<(), TestCaseError> {
-        let sources: [(IpAddr, bool); 3] = [
+    pub(super) fn check(&self, kernel: &mut Kernel) -> Result<(), TestCaseError> {
+        let sources: [(IpAddr, bool); 4] = [
             ([10, 244, 0, 99].into(), false),
             (NODE.into(), true),
+            (external_ip(0), true),
             ([203, 0, 113, 5].into(), false),
         ];
         for (from, from_host) in sources {
@@ -88,8 +105,9 @@ impl World {
                         protocol: Protocol::Udp,
                         port,
                     };
-                    let (is, should) = (kernel.fate(&packet), self.fate(&packet));
-                    if is != should {
+                    let (is, (should, sticky)) = (kernel.fate(&packet), self.fate(&packet));
+                    kernel.connect(&packet);
+                    if !agree(&is, &should, sticky) {
                         let text = format!("{packet:?}: {is:?}, but should be {should:?}");
                         return Err(TestCaseError::fail(text));
                     }
@@ -99,8 +117,8 @@ impl World {
         Ok(())
     }
 
-    /// Where a packet should go.
-    fn fate(&self, packet: &Packet) -> Fate {
+    /// Where a packet should go, and whether the service remembers its clients.
+    fn fate(&self, packet: &Packet) -> (Fate, bool) {
         let on_node = packet.to == IpAddr::from(NODE);
         // The first service in order of names that claims the front.
         let claim = self.services.iter().find_map(|(key, service)| {
@@ -117,24 +135,45 @@ impl World {
         });
         let Some((key, service, way)) = claim else {
             let in_use = self.services.values().any(|s| s.cluster_ip == Some(packet.to));
-            let in_range = facts()
+            let in_range = self
+                .facts
                 .service_ranges
                 .iter()
                 .any(|range| range.contains(packet.to));
-            return match (in_use, in_range) {
+            let fate = match (in_use, in_range) {
                 (true, _) => Fate::Rejected,
                 (false, true) => Fate::Dropped,
                 (false, false) => Fate::Passed,
             };
+            return (fate, false);
         };
-        self.answer(key, service, way, packet)
+        if !on_node && !self.may_pass(service, packet) {
+            return (Fate::Dropped, false);
+        }
+        let fate = self.answer(key, service, way, packet);
+        (fate, service.affinity_secs.is_some())
+    }
+
+    /// Source ranges guard the addresses of load balancers.
+    fn may_pass(&self, service: &Service, packet: &Packet) -> bool {
+        let Some(restriction) = &service.restriction else {
+            return true;
+        };
+        let inside = |ip: IpAddr| restriction.ranges.iter().any(|range| range.contains(ip));
+        let own = restriction.addresses.contains(&packet.from) && self.facts.node_ip.is_some_and(inside);
+        !restriction.addresses.contains(&packet.to) || inside(packet.from) || own
     }
 
     fn answer(&self, key: &str, service: &Service, way: Way, packet: &Packet) -> Fate {
-        let from_pod = facts().pod_ranges.iter().any(|range| range.contains(packet.from));
+        let from_pod = self
+            .facts
+            .pod_ranges
+            .iter()
+            .any(|range| range.contains(packet.from));
         let all = self.endpoints(key);
-        let cluster = best(all.iter().copied());
-        let local = best(all.iter().copied().filter(|e| e.local));
+        let cluster = backends(&self.hinted(&best(&all)));
+        let here: Vec<Zoned> = all.iter().filter(|(e, _)| e.local).cloned().collect();
+        let local = backends(&best(&here));
         let (backends, masqueraded) = match way {
             Way::ClusterIp if service.internal == Policy::Local => (local, !from_pod),
             Way::ClusterIp => (cluster, !from_pod),
@@ -150,34 +189,74 @@ impl World {
     }
 
     /// Endpoints of a service; one that is in two slices is ready if one of them says so.
-    fn endpoints(&self, key: &str) -> Vec<Endpoint> {
-        let mut all: BTreeMap<IpAddr, Endpoint> = BTreeMap::new();
+    fn endpoints(&self, key: &str) -> Vec<Zoned> {
+        let mut all: BTreeMap<IpAddr, Zoned> = BTreeMap::new();
         for (_, slice) in self.slices.values().filter(|(service, _)| service == key) {
             for endpoint in &slice.endpoints {
-                let known = all.entry(endpoint.address).or_insert(*endpoint);
-                if endpoint.state == EndpointState::Ready {
-                    *known = *endpoint;
+                let zones = endpoint
+                    .zones
+                    .map(|n| slice.zone_sets[usize::from(n.get()) - 1].clone());
+                let known = all
+                    .entry(endpoint.address)
+                    .or_insert_with(|| (*endpoint, zones.clone()));
+                if known.0.state != EndpointState::Ready && endpoint.state == EndpointState::Ready {
+                    *known = (*endpoint, zones);
                 }
             }
         }
         all.into_values().collect()
     }
+
+    /// Those of ready endpoints that hints prefer: for the node, or else for the zone.
+    fn hinted(&self, endpoints: &[Zoned]) -> Vec<Zoned> {
+        if endpoints.iter().any(|(e, _)| e.state != EndpointState::Ready) {
+            return endpoints.to_vec();
+        }
+        let has_node = |(e, _): &&Zoned| e.node_hint != NodeHint::Nobody;
+        let this_node = |(e, _): &&Zoned| e.node_hint == NodeHint::ThisNode;
+        let has_zone = |(_, zones): &&Zoned| zones.is_some();
+        let own = self.facts.zone.as_ref();
+        let this_zone = |(_, zones): &&Zoned| own.is_some_and(|own| zones.iter().flatten().any(|z| z == own));
+        let count = endpoints.len();
+        let node: Vec<Zoned> = endpoints.iter().filter(this_node).cloned().collect();
+        let zone: Vec<Zoned> = endpoints.iter().filter(this_zone).cloned().collect();
+        if endpoints.iter().filter(has_node).count() == count && !node.is_empty() {
+            node
+        } else if endpoints.iter().filter(has_zone).count() == count && !zone.is_empty() {
+            zone
+        } else {
+            endpoints.to_vec()
+        }
+    }
+}
+
+/// A client that comes again goes to one of the backends that it might go to, otherwise any of them has to be possible.
+fn agree(is: &Fate, should: &Fate, sticky: bool) -> bool {
+    match (is, should) {
+        (Fate::Backends(is, masqueraded), Fate::Backends(should, wanted)) if sticky => {
+            masqueraded == wanted && !is.is_empty() && is.is_subset(should)
+        }
+        (is, should) => is == should,
+    }
+}
+
+fn backends(endpoints: &[Zoned]) -> BTreeSet<Backend> {
+    let backend = |(endpoint, _): &Zoned| Backend {
+        address: endpoint.address,
+        port: 5353,
+    };
+    endpoints.iter().map(backend).collect()
 }
 
 /// The ready ones, or if there is none those that still serve.
-fn best(endpoints: impl Iterator<Item = Endpoint> + Clone) -> BTreeSet<Backend> {
-    let of = |state: EndpointState| -> BTreeSet<Backend> {
-        let chosen = endpoints.clone().filter(|e| e.state == state);
-        chosen
-            .map(|e| Backend {
-                address: e.address,
-                port: 5353,
-            })
-            .collect()
-    };
-    let ready = of(EndpointState::Ready);
+fn best(endpoints: &[Zoned]) -> Vec<Zoned> {
+    let ready: Vec<Zoned> = endpoints
+        .iter()
+        .filter(|(e, _)| e.state == EndpointState::Ready)
+        .cloned()
+        .collect();
     if ready.is_empty() {
-        of(EndpointState::ServingTerminating)
+        endpoints.to_vec()
     } else {
         ready
     }

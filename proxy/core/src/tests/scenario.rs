@@ -1,20 +1,22 @@
 //! Small random clusters.
 
 use std::net::IpAddr;
-use std::num::NonZeroU16;
+use std::num::{NonZeroU16, NonZeroU32};
 
 use proptest::prelude::*;
 
 use super::endpoint;
 use crate::{
-    Endpoint, EndpointState, Event, Front, Kind, NodeFacts, Policy, Port, Protocol, Service, ServicePort,
-    Slice,
+    Endpoint, EndpointState, Event, Front, Kind, NodeFacts, NodeHint, Policy, Port, Protocol, Restriction,
+    Service, ServicePort, Slice, ZoneSet,
 };
 
 /// One thing that happens.
 #[derive(Clone, Debug)]
 pub(super) enum Step {
     Event(Event),
+    /// The node is labelled with another zone, or gets or loses its address.
+    Node(Option<&'static str>, bool),
     /// The table is brought up to date.
     Write,
     /// Unused chains are deleted.
@@ -28,6 +30,7 @@ pub(super) fn facts() -> NodeFacts {
         pod_ranges: vec!["10.244.0.0/16".parse().unwrap()],
         service_ranges: vec!["10.96.0.0/24".parse().unwrap()],
         node_addresses: vec![NODE.into()],
+        ..NodeFacts::default()
     }
 }
 
@@ -64,6 +67,8 @@ pub(super) fn service(number_of: u8, internal: Policy, external: Policy) -> Even
     let service = Service {
         cluster_ip: Some(cluster_ip(number_of)),
         external_ips: [external_ip(number_of)].into(),
+        restriction: None,
+        affinity_secs: None,
         internal,
         external,
         ports: [port].into(),
@@ -83,12 +88,65 @@ pub(super) fn slice(service: u8, part: u8, endpoints: &[Endpoint]) -> Event {
             }]
             .into(),
             endpoints: endpoints.into(),
+            zone_sets: zone_sets(),
         },
     }
 }
 
+/// Those of every slice.
+fn zone_sets() -> Box<[ZoneSet]> {
+    let sets: [&[&str]; 3] = [&["a"], &["b"], &["a", "b"]];
+    sets.map(|set| set.iter().map(|zone| (*zone).into()).collect())
+        .into()
+}
+
 fn numbers() -> impl Strategy<Value = u8> {
     prop_oneof![0..3u8, 10..12u8]
+}
+
+/// The same event, with its external IP reached from some ranges only.
+fn restricted(event: Event, ranges: &[&str]) -> Event {
+    match event {
+        Event::Service(key, service) if !ranges.is_empty() => {
+            let restriction = Restriction {
+                addresses: service.external_ips.clone(),
+                ranges: ranges.iter().map(|range| range.parse().unwrap()).collect(),
+            };
+            let restriction = Some(restriction.into());
+            Event::Service(
+                key,
+                Service {
+                    restriction,
+                    ..service
+                },
+            )
+        }
+        other => other,
+    }
+}
+
+/// The same event, with clients remembered.
+fn sticky(event: Event, affinity_secs: Option<NonZeroU32>) -> Event {
+    match event {
+        Event::Service(key, service) => Event::Service(
+            key,
+            Service {
+                affinity_secs,
+                ..service
+            },
+        ),
+        other => other,
+    }
+}
+
+fn ranges() -> impl Strategy<Value = &'static [&'static str]> {
+    let some: [&'static [&'static str]; 4] = [
+        &[],
+        &["203.0.113.0/24"],
+        &["10.244.0.96/29", "192.0.2.0/24"],
+        &["192.0.2.1/32", "10.0.0.0/8"],
+    ];
+    (0..some.len()).prop_map(move |at| some[at])
 }
 
 fn policy() -> impl Strategy<Value = Policy> {
@@ -97,15 +155,34 @@ fn policy() -> impl Strategy<Value = Policy> {
 
 fn endpoints() -> impl Strategy<Value = Vec<Endpoint>> {
     let state = prop_oneof![3 => Just(EndpointState::Ready), 1 => Just(EndpointState::ServingTerminating)];
-    prop::collection::vec(
-        (1..8u8, state).prop_map(|(last, state)| endpoint(last, state)),
-        0..5,
-    )
+    let node_hint = prop_oneof![Just(NodeHint::OtherNodes), Just(NodeHint::ThisNode)];
+    let hint = (node_hint, (1..=3u16).prop_map(NonZeroU16::new));
+    let endpoints = prop::collection::vec((1..8u8, state, hint), 0..5);
+    // Hints count when every endpoint has them, so whole slices get them, but not always.
+    let hinted = (prop::bool::weighted(0.3), prop::bool::weighted(0.4), 0..10usize);
+    (endpoints, hinted).prop_map(|(endpoints, (by_node, by_zone, without))| {
+        let all = endpoints.into_iter().enumerate();
+        let hinted = all.map(|(at, (last, state, (node_hint, zones)))| {
+            let counts = at != without;
+            Endpoint {
+                node_hint: if by_node && counts {
+                    node_hint
+                } else {
+                    NodeHint::Nobody
+                },
+                zones: zones.filter(|_| by_zone && counts),
+                ..endpoint(last, state)
+            }
+        });
+        hinted.collect()
+    })
 }
 
 fn event() -> impl Strategy<Value = Vec<Event>> {
     prop_oneof![
-        3 => (numbers(), policy(), policy()).prop_map(|(n, i, e)| vec![service(n, i, e)]),
+        3 => (numbers(), policy(), policy(), ranges(), 0..4u32).prop_map(|(n, i, e, ranges, secs)| {
+            vec![sticky(restricted(service(n, i, e), ranges), NonZeroU32::new(secs))]
+        }),
         5 => (numbers(), 0..2u8, endpoints()).prop_map(|(n, part, e)| vec![slice(n, part, &e)]),
         1 => numbers().prop_map(|n| vec![Event::ServiceGone(format!("ns/s{n}").into())]),
         1 => (numbers(), 0..2u8).prop_map(|(n, p)| vec![Event::SliceGone(format!("ns/s{n}-{p}").into())]),
@@ -125,6 +202,8 @@ pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => Just(vec![Step::Write]),
         1 => Just(vec![Step::Write, Step::Tidy]),
         1 => Just(vec![Step::Restart]),
+        1 => (prop_oneof![Just(None), Just(Some("a")), Just(Some("b"))], any::<bool>())
+            .prop_map(|(zone, addressed)| vec![Step::Node(zone, addressed)]),
     ];
     prop::collection::vec(step, 1..40).prop_map(|steps: Vec<Vec<Step>>| steps.concat())
 }

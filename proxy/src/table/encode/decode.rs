@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use gantry_nft::{Element as Raw, Family, Value, Verdict as RawVerdict};
-use gantry_proxy_core::{Backend, Element, Front, Masquerade, Protocol, Verdict};
+use gantry_proxy_core::{Backend, Element, Front, Masquerade, Part, Protocol, Remembered, Verdict};
 use ipnetwork::IpNetwork;
 
 use super::NO_ENDPOINTS;
@@ -38,13 +38,49 @@ fn one(family: Family, set: &str, raw: Raw<'_>) -> Option<Element> {
         names::EXT_LOCAL => Element::Masquerade(key.front()?, Masquerade::Host),
         names::NP_MASQ => Element::Masquerade(key.node_port()?, Masquerade::Everybody),
         names::NP_LOCAL => Element::Masquerade(key.node_port()?, Masquerade::Host),
+        names::FW_SERVICES => Element::Restricted(key.front()?),
+        names::LEARN => key.front().and_then(|front| learn(front, raw))?,
+        names::NP_LEARN => key.node_port().and_then(|front| learn(front, raw))?,
         names::SERVICES_NEAR => Element::Near(key.front()?, verdict(raw)?),
         names::NODEPORTS_NEAR => Element::Near(key.node_port()?, verdict(raw)?),
         names::SERVICES => Element::Front(key.front()?, verdict(raw)?),
         names::NODEPORTS => Element::Front(key.node_port()?, verdict(raw)?),
-        _ => return None,
+        other => match other.parse() {
+            Ok(Part::Sources(bits)) => Element::Source(bits, key.front()?, key.address()?),
+            Ok(Part::Balancer(_) | Part::Learner(..)) | Err(()) => return None,
+        },
     };
     key.bytes.is_empty().then_some(element)
+}
+
+/// What the kernel remembers of a client, from an element of `affinity` or `np-affinity`.
+pub(in crate::table) fn remembered(family: Family, set: &str, raw: Raw<'_>) -> Option<Remembered> {
+    let mut key = Reader {
+        family,
+        bytes: raw.key,
+    };
+    let client = key.address()?;
+    let front = match set {
+        names::AFFINITY => key.front()?,
+        names::NP_AFFINITY => key.node_port()?,
+        _ => return None,
+    };
+    let backend = backend(family, raw)?;
+    Some(Remembered {
+        client,
+        front,
+        backend,
+    })
+}
+
+fn learn(front: Front, raw: Raw<'_>) -> Option<Element> {
+    let Value::Verdict(RawVerdict::Goto(chain)) = raw.value else {
+        return None;
+    };
+    match chain.parse() {
+        Ok(Part::Learner(target, secs)) if target == front.target() => Some(Element::Learn(front, secs)),
+        Ok(Part::Learner(..) | Part::Balancer(_) | Part::Sources(_)) | Err(()) => None,
+    }
 }
 
 fn verdict(raw: Raw<'_>) -> Option<Verdict> {

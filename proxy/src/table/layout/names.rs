@@ -1,0 +1,22 @@
+//! Names of the sets and maps.
+
+pub(in crate::table) const POD_CIDRS: &str = "pod-cidrs";
+pub(in crate::table) const SERVICE_CIDRS: &str = "service-cidrs";
+pub(in crate::table) const NODE_IPS: &str = "node-ips";
+pub(in crate::table) const CLUSTER_IPS: &str = "cluster-ips";
+pub(in crate::table) const HAIRPIN: &str = "hairpin";
+pub(in crate::table) const SERVICES: &str = "services";
+pub(in crate::table) const SERVICES_NEAR: &str = "services-near";
+pub(in crate::table) const NODEPORTS: &str = "nodeports";
+pub(in crate::table) const NODEPORTS_NEAR: &str = "nodeports-near";
+pub(in crate::table) const ENDPOINTS: &str = "endpoints";
+pub(in crate::table) const NP_ENDPOINTS: &str = "np-endpoints";
+pub(in crate::table) const LEARN: &str = "learn";
+pub(in crate::table) const NP_LEARN: &str = "np-learn";
+pub(in crate::table) const AFFINITY: &str = "affinity";
+pub(in crate::table) const NP_AFFINITY: &str = "np-affinity";
+pub(in crate::table) const FW_SERVICES: &str = "fw-services";
+pub(in crate::table) const EXT_MASQ: &str = "ext-masq";
+pub(in crate::table) const EXT_LOCAL: &str = "ext-local";
+pub(in crate::table) const NP_MASQ: &str = "np-masq";
+pub(in crate::table) const NP_LOCAL: &str = "np-local";
