@@ -15,16 +15,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use gantry_chassis::tls::client_of_anyone;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper::header::HeaderMap;
 use hyper::{Request, Response, http::request};
 use hyper_util::rt::TokioIo;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme, SupportedProtocolVersion};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, SupportedProtocolVersion};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -162,7 +161,7 @@ impl NodeApi {
     /// Requests with a certificate of kubeadm's on the control plane, by its name below `/etc/kubernetes/pki`.
     pub fn with_certificate(test: &Test, node: &str, certificate: &str) -> Self {
         let (certificates, key) = identity(certificate);
-        let tls = client(rustls::DEFAULT_VERSIONS)
+        let tls = client_of_anyone(rustls::DEFAULT_VERSIONS)
             .with_client_auth_cert(certificates, key)
             .expect("certificate and key belong together");
         Self::new(test, node, tls)
@@ -182,7 +181,7 @@ impl NodeApi {
 
     /// The same, with only these versions of TLS.
     pub fn with_versions(test: &Test, node: &str, versions: &[&'static SupportedProtocolVersion]) -> Self {
-        Self::new(test, node, client(versions).with_no_client_auth())
+        Self::new(test, node, client_of_anyone(versions).with_no_client_auth())
     }
 
     /// Where it listens.
@@ -291,56 +290,4 @@ fn empty(request: request::Builder) -> Request<Empty<Bytes>> {
     request
         .body(Empty::<Bytes>::new())
         .expect("the test's request is well-formed")
-}
-
-fn client(
-    versions: &[&'static SupportedProtocolVersion],
-) -> rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert> {
-    let provider = Arc::new(ring::default_provider());
-    ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_protocol_versions(versions)
-        .expect("the provider has these versions")
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Anyone(provider)))
-}
-
-/// Accepts every certificate; signatures must still be good ones.
-#[derive(Debug)]
-struct Anyone(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anyone {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }
