@@ -7,7 +7,8 @@
 //!
 //! * One task, no channel: a side that does not read stops the other one, and nothing is held but one buffer each way.
 //!   Buffers begin small, because most sessions only carry keystrokes, and grow once for those that carry files.
-//! * It ends when both sides have ended, when one breaks, or when nothing moved for a time.
+//! * It ends when both sides have ended, when the client breaks, or when nothing moved for a time.
+//! * A backend that breaks has ended. What it said before still arrives, however much its client has yet to say to it.
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use tokio::io::{self, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::{Instant, sleep_until};
+use tracing::debug;
 
 /// The buffer of a session that carries keystrokes, in bytes.
 const SMALL: usize = 4 * 1024;
@@ -28,10 +30,16 @@ const LINGER: Duration = Duration::from_secs(10);
 pub(super) enum Ended {
     /// Both sides said that they have no more.
     Closed,
-    /// A connection broke.
+    /// The client's connection broke.
     Broken(io::Error),
     /// Nothing moved for too long.
     Quiet,
+}
+
+/// Which side of a copy failed.
+enum Failed {
+    Reading(io::Error),
+    Writing(io::Error),
 }
 
 /// When bytes moved last, in milliseconds since the start.
@@ -49,8 +57,8 @@ where
     let (from_client, to_client) = io::split(client);
     let (from_backend, to_backend) = io::split(backend);
     let moves = Moves::new();
-    let mut up = pin!(copy(from_client, to_backend, &moves));
-    let mut down = pin!(copy(from_backend, to_client, &moves));
+    let mut up = pin!(up(from_client, to_backend, &moves));
+    let mut down = pin!(down(from_backend, to_client, &moves));
     let (mut up_runs, mut down_runs) = (true, true);
     while up_runs || down_runs {
         let limit = if up_runs && down_runs { idle } else { Some(LINGER) };
@@ -67,21 +75,53 @@ where
     Ended::Closed
 }
 
+/// What the client says; an error is the client's. Nobody hears it once the backend is broken.
+async fn up(
+    mut client: impl AsyncRead + Unpin,
+    backend: impl AsyncWrite + Unpin,
+    moves: &Moves,
+) -> io::Result<()> {
+    match copy(&mut client, backend, moves).await {
+        Ok(()) => Ok(()),
+        Err(Failed::Reading(error)) => Err(error),
+        Err(Failed::Writing(error)) => {
+            debug!(%error, "the runtime's end of a streaming session takes no more");
+            io::copy(&mut client, &mut io::sink()).await.map(drop)
+        }
+    }
+}
+
+/// What the backend says; an error is the client's.
+async fn down(
+    backend: impl AsyncRead + Unpin,
+    mut client: impl AsyncWrite + Unpin,
+    moves: &Moves,
+) -> io::Result<()> {
+    match copy(backend, &mut client, moves).await {
+        Ok(()) => Ok(()),
+        Err(Failed::Writing(error)) => Err(error),
+        Err(Failed::Reading(error)) => {
+            debug!(%error, "the runtime's end of a streaming session broke");
+            client.shutdown().await
+        }
+    }
+}
+
 /// One way, to the end of the input, which is passed on.
 async fn copy(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
     moves: &Moves,
-) -> io::Result<()> {
+) -> Result<(), Failed> {
     let mut buffer = vec![0; SMALL];
     loop {
-        let count = from.read(&mut buffer).await?;
+        let count = from.read(&mut buffer).await.map_err(Failed::Reading)?;
         if count == 0 {
-            return to.shutdown().await;
+            return to.shutdown().await.map_err(Failed::Writing);
         }
         moves.note();
-        to.write_all(&buffer[..count]).await?;
-        to.flush().await?;
+        to.write_all(&buffer[..count]).await.map_err(Failed::Writing)?;
+        to.flush().await.map_err(Failed::Writing)?;
         moves.note();
         if count == SMALL && buffer.len() == SMALL {
             buffer = vec![0; LARGE];
@@ -181,7 +221,23 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_broken_side_ends_the_other() {
+    async fn the_last_words_of_a_backend_arrive_while_its_client_talks() {
+        for _ in 0..50 {
+            let (mut client, mut backend, task) = start(None);
+            backend.write_all(b"last words").await.unwrap();
+            client.write_all(b"unheard").await.unwrap();
+            drop(backend);
+            client.write_all(b"unheard, too").await.unwrap();
+            let mut words = String::new();
+            client.read_to_string(&mut words).await.unwrap();
+            assert_eq!(words, "last words");
+            drop(client);
+            assert!(matches!(end(task).await, Ended::Closed));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_broken_client_ends_the_other() {
         let (client, mut backend, task) = start(None);
         drop(client);
         // The backend does not end, but its words reach nobody.
