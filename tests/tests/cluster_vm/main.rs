@@ -3,9 +3,10 @@
 
 use std::{path::Path, process::Command, time::Duration};
 
-use gantry_tests::cluster::{Test, pods, poll};
+use gantry_tests::cluster::{Test, pods, poll, wait::poll_ok};
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::ResourceExt;
+use serde_json::Value;
 
 /// Emulated code runs about ten times slower.
 const SLOW: Duration = Duration::from_secs(240);
@@ -81,4 +82,55 @@ fn a_pod_on_the_virtual_machine_is_reached_through_its_service() {
         (!answer.is_empty()).then_some(answer)
     });
     assert_eq!(answer, "web");
+}
+
+#[test]
+fn what_a_pod_uses_is_read_from_cgroup_v2() {
+    let test = Test::start("vm-stats");
+    test.pod(
+        "holds",
+        "{nodeName: vm, containers: [{name: c, image: 'busybox:1.36', resources: {limits: {memory: 256Mi}}, command: [sh, -c, \
+         'held=$(head -c 40000000 /dev/zero | tr \"\\0\" x); echo held; sleep 100000; echo $held']}]}",
+    );
+    test.wait_pod("holds", "ready", SLOW, pods::ready);
+    poll(SLOW, "kubectl logs shows that it holds its memory", || {
+        test.try_kubectl(&["logs", "holds"])
+            .out
+            .contains("held")
+            .then_some(())
+    });
+    assert_eq!(
+        test.kubectl(&["exec", "holds", "--", "echo", "inside"]),
+        "inside\n"
+    );
+    let page = |path: &str| test.try_kubectl(&["get", "--raw", &format!("/api/v1/nodes/vm/proxy{path}")]);
+    poll_ok(SLOW, "/stats/summary tells what the container uses", || {
+        let output = page("/stats/summary");
+        let summary: Value =
+            serde_json::from_str(&output.out).map_err(|error| format!("{error}: {output:?}"))?;
+        let named = |list: &Value, name: &str| {
+            let mut all = list.as_array().into_iter().flatten();
+            let is_it = |of: &&Value| of["name"] == name || of["podRef"]["name"] == name;
+            all.find(is_it).cloned().unwrap_or_default()
+        };
+        let container = named(&named(&summary["pods"], "holds")["containers"], "c");
+        let number = |value: &Value| value.as_u64().unwrap_or(0);
+        let memory = &container["memory"];
+        let (used, working) = (number(&memory["usageBytes"]), number(&memory["workingSetBytes"]));
+        let holds = (38_000_000..=256 << 20).contains(&used) && working <= used && working >= 38_000_000;
+        let runs = number(&container["cpu"]["usageCoreNanoSeconds"]) > 0;
+        if holds && runs {
+            Ok(())
+        } else {
+            Err(container.to_string())
+        }
+    });
+    let metrics = page("/metrics/cadvisor").out;
+    let limit = metrics.lines().find(|line| {
+        line.starts_with("container_spec_memory_limit_bytes{container=\"c\"") && line.contains("holds")
+    });
+    assert!(
+        limit.is_some_and(|line| line.contains("2.68435456e+08")),
+        "{limit:?}"
+    );
 }
