@@ -26,7 +26,7 @@ use crate::{
     logs::{Policy, Rotation, Tapes},
     metrics::Metrics,
     node::{Clients, NodeAgent},
-    pods::Directory,
+    pods::{Directory, Turns},
     process,
     runtime::Runtime,
     server::{self, Api, logs::Logs},
@@ -86,7 +86,8 @@ async fn serve(config: Arc<Config>) -> anyhow::Result<()> {
         metrics.read_client_certificate(bootstrap::current_certificate(&config));
     }
     let clients = connect(&kubeconfig, &metrics).await?;
-    let events = start_events(clients.main.clone(), &config);
+    let turns = Turns::default();
+    let events = start_events(clients.main.clone(), &config, turns.clone());
     let node = NodeAgent::start(&config, clients.clone(), &runtime, &events, metrics.node.clone());
     if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
         warn!(%error, "cannot tell systemd that the agent is ready");
@@ -101,19 +102,14 @@ async fn serve(config: Arc<Config>) -> anyhow::Result<()> {
         directory: directory.clone(),
         stats: stats.clone(),
         metrics: metrics.clone(),
+        turns,
     };
     let pods = async {
         let tasks = pods::start(&config, base, &node).await;
         let _tasks = tasks.context("cannot find the cgroup file systems")?;
         std::future::pending::<anyhow::Result<()>>().await
     };
-    let rotation = async {
-        if settings.rotate_certificates {
-            let failures = metrics.certificates.client_failures.clone();
-            bootstrap::rotate(main.clone(), &config, failures).await?;
-        }
-        std::future::pending::<anyhow::Result<()>>().await
-    };
+    let rotation = rotate(main, &config, &metrics);
     let serving = async {
         if settings.server_tls_bootstrap {
             let failures = metrics.certificates.server_failures.clone();
@@ -135,6 +131,15 @@ async fn serve(config: Arc<Config>) -> anyhow::Result<()> {
     let server = async { Ok(server::run(api, main).await?) };
     // None ends but in an error that only a new start can heal.
     tokio::try_join!(pods, rotation, serving, server).map(|_| ())
+}
+
+/// Renews the client certificate, if the configuration says so; ends in an error only.
+async fn rotate(client: &Client, config: &Arc<Config>, metrics: &Metrics) -> anyhow::Result<()> {
+    if config.kubelet.rotate_certificates {
+        let failures = metrics.certificates.client_failures.clone();
+        bootstrap::rotate(client.clone(), config, failures).await?;
+    }
+    std::future::pending().await
 }
 
 fn runtime(config: &Config, metrics: &Metrics) -> anyhow::Result<Runtime> {
@@ -166,9 +171,9 @@ async fn connect(kubeconfig: &Path, metrics: &Metrics) -> anyhow::Result<Clients
     })
 }
 
-fn start_events(client: Client, config: &Config) -> Events {
+fn start_events(client: Client, config: &Config, turns: Turns) -> Events {
     let (qps, burst) = (config.kubelet.event_record_qps, config.kubelet.event_burst);
-    let events = events::start(client, &config.node_name, qps, burst);
+    let events = events::start(client, &config.node_name, qps, burst, turns);
     announce(&events);
     events
 }

@@ -228,6 +228,7 @@ mod tests {
 
     use super::*;
     use crate::events::EventType;
+    use k8s_openapi::jiff::Timestamp;
 
     fn event(name: &str, message: &str) -> Happening {
         Happening {
@@ -238,6 +239,7 @@ mod tests {
             kind: EventType::Normal,
             reason: "Pulled".into(),
             message: message.into(),
+            at: Timestamp::UNIX_EPOCH,
         }
     }
 

@@ -1,12 +1,16 @@
 //! Events: what the agent tells users about pods and its node (core/v1 Event, `source.component: kubelet`).
 //!
 //! Callers never wait: an event goes into a bounded queue and is dropped, and counted, when that is full. One task
-//! takes them out, merges repeats ([`correlate`]), keeps to `eventRecordQPS`, and writes them to the API server.
+//! takes them out, merges repeats ([`correlate`]), keeps to `eventRecordQPS`, and writes them to the API server. While
+//! pods start and stop, what is normal waits a little: writing it costs as much as a pod's status.
 
 mod correlate;
 mod recorder;
 
-use k8s_openapi::api::core::v1::{ObjectReference, Pod};
+use k8s_openapi::{
+    api::core::v1::{ObjectReference, Pod},
+    jiff::Timestamp,
+};
 use kube::ResourceExt;
 use tokio::sync::mpsc;
 
@@ -41,6 +45,7 @@ pub(crate) struct Happening {
     pub(crate) kind: EventType,
     pub(crate) reason: String,
     pub(crate) message: String,
+    pub(crate) at: Timestamp,
 }
 
 /// Where callers leave events. Cheap to clone; never blocks.
@@ -97,6 +102,7 @@ impl Events {
             kind,
             reason: reason.to_owned(),
             message,
+            at: Timestamp::now(),
         };
         if let Err(error) = self.queue.try_send(happening) {
             tracing::warn!(reason, %error, "event dropped");

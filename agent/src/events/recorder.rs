@@ -14,10 +14,10 @@ use kube::{
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use crate::report::Chain;
+use crate::{pods::Turns, report::Chain};
 
 use super::{
-    Events, Happening,
+    EventType, Events, Happening,
     correlate::{Correlator, Decision},
 };
 
@@ -28,14 +28,18 @@ const TRIES: u32 = 12;
 /// Time between two tries.
 const RETRY: Duration = Duration::from_secs(10);
 
+/// So long after it happened waits what is normal, for the node to have nothing to start or stop.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Start the recorder task; it ends when every [`Events`] handle is gone. `per_second` 0: no limit.
-pub(crate) fn start(client: Client, node: &str, per_second: u32, burst: u32) -> Events {
+pub(crate) fn start(client: Client, node: &str, per_second: u32, burst: u32, turns: Turns) -> Events {
     let (events, queue) = Events::new(node);
     let recorder = Recorder {
         client,
         node: node.to_owned(),
         correlator: Correlator::default(),
         rate: Rate::new(per_second, burst),
+        turns,
     };
     tokio::spawn(recorder.run(queue));
     events
@@ -46,11 +50,16 @@ struct Recorder {
     node: String,
     correlator: Correlator,
     rate: Rate,
+    turns: Turns,
 }
 
 impl Recorder {
     async fn run(mut self, mut queue: mpsc::Receiver<Happening>) {
         while let Some(happening) = queue.recv().await {
+            match happening.kind {
+                EventType::Normal => self.turns.rest(patience(&happening, Timestamp::now())).await,
+                EventType::Warning => {}
+            }
             self.handle(&happening).await;
         }
     }
@@ -85,7 +94,7 @@ impl Recorder {
                     message,
                 } => {
                     let body =
-                        json!({"count": count, "message": message, "lastTimestamp": Time(Timestamp::now())});
+                        json!({"count": count, "message": message, "lastTimestamp": Time(happening.at)});
                     match self
                         .insist(
                             |api| {
@@ -133,14 +142,13 @@ impl Recorder {
     }
 
     fn event(&self, happening: &Happening, message: String) -> Event {
-        let now = Timestamp::now();
         let about = &happening.about;
         Event {
             metadata: ObjectMeta {
                 name: Some(format!(
                     "{}.{:x}",
                     about.name.as_deref().unwrap_or("unknown"),
-                    now.as_nanosecond()
+                    Timestamp::now().as_nanosecond()
                 )),
                 namespace: Some(namespace(happening).to_owned()),
                 ..ObjectMeta::default()
@@ -150,8 +158,8 @@ impl Recorder {
             reason: Some(happening.reason.clone()),
             message: Some(message),
             count: Some(1),
-            first_timestamp: Some(Time(now)),
-            last_timestamp: Some(Time(now)),
+            first_timestamp: Some(Time(happening.at)),
+            last_timestamp: Some(Time(happening.at)),
             source: Some(EventSource {
                 component: Some(COMPONENT.into()),
                 host: Some(self.node.clone()),
@@ -161,6 +169,12 @@ impl Recorder {
             ..Event::default()
         }
     }
+}
+
+/// How long a normal event may still wait.
+fn patience(happening: &Happening, now: Timestamp) -> Duration {
+    let waited = Duration::try_from(now.duration_since(happening.at)).unwrap_or_default();
+    PATIENCE.saturating_sub(waited)
 }
 
 /// Events about things without a namespace go to `default`.

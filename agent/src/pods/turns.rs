@@ -100,10 +100,15 @@ impl Turns {
 
     /// Removes a dead sandbox in its turn, once nothing starts or stops any more.
     pub(crate) async fn remove<T>(&self, remove: impl Future<Output = T>) -> T {
+        self.rest(self.removal_patience).await;
+        in_turn(&self.removals, SANDBOX_STOP_LIMIT, None, remove).await
+    }
+
+    /// Waits until nothing starts or stops any more, for what can wait: `patience` at most.
+    pub(crate) async fn rest(&self, patience: Duration) {
         let mut urgent = self.urgent.subscribe();
         // Neither a busy node nor the sender's end, which cannot come before ours, changes what is to be done.
-        let _ = timeout(self.removal_patience, urgent.wait_for(|count| *count == 0)).await;
-        in_turn(&self.removals, SANDBOX_STOP_LIMIT, None, remove).await
+        let _ = timeout(patience, urgent.wait_for(|count| *count == 0)).await;
     }
 }
 

@@ -32,6 +32,8 @@ pub(super) struct Base {
     pub(super) directory: Directory,
     pub(super) stats: Stats,
     pub(super) metrics: Metrics,
+    /// Shared with what waits until the pods have had theirs.
+    pub(super) turns: Turns,
 }
 
 /// Make them and let them run pods. Waits for the runtime's first answer and for our Node to have an address; both come
@@ -50,6 +52,7 @@ pub(super) async fn start(
         directory,
         stats,
         metrics,
+        turns,
     } = base;
     stats.attach(&cgroups);
     let node = with_address(node_agent.node()).await;
@@ -79,7 +82,7 @@ pub(super) async fn start(
         client,
         node: Arc::new(facts::for_runtime(config, &machine, &node, cgroup_v2)),
         state: node_agent.runtime_state(),
-        turns: Turns::default(),
+        turns,
         runtime,
         metrics,
     };

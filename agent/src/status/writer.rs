@@ -2,7 +2,8 @@
 //!
 //! `publish` stores the newest status of a pod and returns; if nothing is in flight for this pod, a task is started
 //! that sends until the API server has the newest one, then ends. So there is one request per pod at a time, the
-//! latest status wins, and an idle pod costs no task. At most [`IN_FLIGHT`] requests run at once over all pods.
+//! latest status wins, and an idle pod costs no task. At most [`IN_FLIGHT`] requests run at once over all pods. A change
+//! that nobody acts on waits a moment for the next one (`patience`); `flush` waits for nothing.
 //!
 //! A failed request is repeated with back-off, 0.2 s to 10 s. A pod that is gone, or that has another UID now, is
 //! forgotten: its status interests nobody.
@@ -10,23 +11,23 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use k8s_openapi::{
-    api::core::v1::{Pod, PodCondition, PodStatus},
-    jiff::Timestamp,
-};
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use kube::{
     Api, Client, ResourceExt,
     api::{DeleteParams, PartialObjectMeta, Patch, PatchParams, Preconditions},
     core::Request,
 };
-use tokio::sync::{Semaphore, watch};
+use tokio::{sync::Semaphore, time::sleep_until};
 
-use super::patch;
+use super::{
+    patch,
+    slot::{self, Next, Slot},
+};
 use crate::{
-    metrics::{Phase, StartMetrics, StatusMetrics},
+    metrics::{StartMetrics, StatusMetrics},
     report::Chain,
 };
 
@@ -79,26 +80,6 @@ pub(crate) struct WriterMetrics {
     pub(crate) starts: StartMetrics,
 }
 
-/// What is known of one pod's status.
-struct Slot {
-    target: Target,
-    wanted: Arc<PodStatus>,
-    /// Counts calls of `publish` that changed `wanted`.
-    version: u64,
-    /// Since when the API server lacks something.
-    behind: Option<Instant>,
-    /// Since when it lacks that the pod runs.
-    runs: Option<Instant>,
-    /// The newest version that the API server has; closed when the pod is gone.
-    sent: watch::Sender<u64>,
-    /// Conditions that the API server has, as far as we know.
-    known: Vec<PodCondition>,
-    /// A task is at work.
-    busy: bool,
-    /// The API object's version when `publish` last looked at it.
-    resource_version: Option<String>,
-}
-
 /// How one request ended.
 enum Outcome {
     Done,
@@ -123,43 +104,27 @@ impl StatusWriter {
     /// Make `status` the pod's status in the API, soon. `pod` is the API object as last seen: its conditions give the
     /// transition times, and its status shows what another may have overwritten. Transition times that are missing
     /// are filled in. Returns at once.
-    pub(crate) fn publish(&self, pod: &Pod, mut status: PodStatus) {
+    pub(crate) fn publish(&self, pod: &Pod, status: PodStatus) {
         let target = Target::of(pod);
         let mut pods = self.shared.lock();
         let slot = pods
             .entry(target.uid.clone())
             .or_insert_with(|| Slot::new(target, pod));
-        let newer = slot.resource_version != pod.metadata.resource_version;
-        slot.resource_version.clone_from(&pod.metadata.resource_version);
-        patch::stamp(&mut status, &slot.known, Timestamp::now());
-        let overwritten = newer && pod.status.as_ref().is_none_or(|api| patch::differs(api, &status));
-        if *slot.wanted == status && (slot.busy || !overwritten) {
-            return;
-        }
-        let now = Instant::now();
-        slot.behind.get_or_insert(now);
-        if phase(&slot.wanted) == "Pending" && phase(&status) == "Running" {
-            slot.runs = Some(now);
-        }
-        slot.known = merged(&slot.known, &status);
-        slot.wanted = Arc::new(status);
-        slot.version += 1;
-        if !slot.busy {
-            slot.busy = true;
+        if slot.want(pod, status) {
             tokio::spawn(drive(self.shared.clone(), slot.target.clone()));
         }
     }
 
     /// The status that was published last, or that the API server had before; `None` for a pod that is not known.
     pub(crate) fn current(&self, uid: &str) -> Option<Arc<PodStatus>> {
-        self.shared.lock().get(uid).map(|slot| slot.wanted.clone())
+        self.shared.lock().get(uid).map(Slot::wanted)
     }
 
     /// Wait until the API server has what was published for this pod, or the pod is gone.
     pub(crate) async fn flush(&self, uid: &str) {
-        let (version, mut sent) = match self.shared.lock().get(uid) {
-            Some(slot) => (slot.version, slot.sent.subscribe()),
-            None => return,
+        let flushing = self.shared.lock().get_mut(uid).map(Slot::flush);
+        let Some((version, mut sent)) = flushing else {
+            return;
         };
         // An error means that the slot was dropped: the pod is gone.
         let _ = sent.wait_for(|sent| *sent >= version).await;
@@ -198,32 +163,20 @@ impl StatusWriter {
     }
 }
 
-impl Slot {
-    fn new(target: Target, pod: &Pod) -> Self {
-        let api = pod.status.clone().unwrap_or_default();
-        Self {
-            target,
-            known: api.conditions.clone().unwrap_or_default(),
-            wanted: Arc::new(api),
-            version: 0,
-            behind: None,
-            runs: None,
-            sent: watch::Sender::new(0),
-            busy: false,
-            resource_version: pod.metadata.resource_version.clone(),
-        }
-    }
-}
-
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Slot>> {
         // No code panics while it holds the lock, and the map stays sound if one did.
         self.pods.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The next step for a pod; after `Nothing` it has no task any more.
+    fn next(&self, target: &Target) -> Next {
+        self.lock().get_mut(&target.uid).map_or(Next::Nothing, Slot::next)
+    }
+
     /// One request.
-    async fn send(&self, target: &Target, status: &PodStatus, known: &[PodCondition]) -> Outcome {
-        let body = Patch::Strategic(patch::body(&target.uid, status, known));
+    async fn send(&self, target: &Target, request: &slot::Request) -> Outcome {
+        let body = Patch::Strategic(patch::body(&target.uid, &request.status, &request.known));
         let url = format!("/api/v1/namespaces/{}/pods", target.namespace);
         let request =
             Request::new(url).patch_subresource("status", &target.name, &PatchParams::default(), &body);
@@ -257,30 +210,29 @@ impl Shared {
 async fn drive(shared: Arc<Shared>, target: Target) {
     let mut backoff = BACKOFF_MIN;
     loop {
-        let (status, version, known) = {
-            let mut pods = shared.lock();
-            let Some(slot) = pods.get_mut(&target.uid) else {
-                return;
-            };
-            if *slot.sent.borrow() >= slot.version {
-                slot.busy = false;
-                return;
+        let request = match shared.next(&target) {
+            Next::Send(request) => request,
+            Next::Nothing => return,
+            Next::Wait(due, hurry) => {
+                // Cancel safe: whoever wakes us has changed the slot, which is looked at again.
+                tokio::select! {
+                    () = sleep_until(due) => {}
+                    () = hurry.notified() => {}
+                }
+                continue;
             }
-            (slot.wanted.clone(), slot.version, slot.known.clone())
         };
         let outcome = {
             let Ok(_permit) = shared.permits.acquire().await else {
                 return;
             };
-            shared.send(&target, &status, &known).await
+            shared.send(&target, &request).await
         };
         match outcome {
             Outcome::Done => {
                 backoff = BACKOFF_MIN;
                 if let Some(slot) = shared.lock().get_mut(&target.uid) {
-                    slot.sent.send_replace(version);
-                    slot.drop_gone_conditions();
-                    slot.count(&shared.metrics);
+                    slot.done(request, &shared.metrics);
                 }
             }
             Outcome::Gone => {
@@ -299,44 +251,6 @@ async fn drive(shared: Arc<Shared>, target: Target) {
             }
         }
     }
-}
-
-impl Slot {
-    /// After a request: how late the API server is. Of several changes the first one counts.
-    fn count(&mut self, metrics: &WriterMetrics) {
-        let current = *self.sent.borrow() == self.version;
-        if let Some(since) = self.behind.take() {
-            metrics.status.synced(since.elapsed());
-            // What came while the request was under way waits from now on.
-            self.behind = (!current).then(Instant::now);
-        }
-        if let Some(since) = self.runs.take_if(|_| current) {
-            metrics.starts.phase(Phase::Status, since.elapsed());
-        }
-    }
-
-    /// After a request: the conditions that it took away are no longer known.
-    fn drop_gone_conditions(&mut self) {
-        if *self.sent.borrow() == self.version {
-            self.known = self.wanted.conditions.clone().unwrap_or_default();
-        }
-    }
-}
-
-fn phase(status: &PodStatus) -> &str {
-    status.phase.as_deref().unwrap_or("Pending")
-}
-
-/// `known` with the conditions of `status` laid over it.
-fn merged(known: &[PodCondition], status: &PodStatus) -> Vec<PodCondition> {
-    let mut all = status.conditions.clone().unwrap_or_default();
-    let others: Vec<_> = known
-        .iter()
-        .filter(|old| all.iter().all(|new| new.type_ != old.type_))
-        .cloned()
-        .collect();
-    all.extend(others);
-    all
 }
 
 fn jittered(duration: Duration) -> Duration {

@@ -18,7 +18,7 @@ fn pod() -> Pod {
 #[tokio::test]
 async fn an_event_is_created_and_its_repeat_counts() {
     let (client, mut api) = ApiServer::new();
-    let events = start(client, "node-1", 0, 1);
+    let events = start(client, "node-1", 0, 1, Turns::default());
     for _ in 0..2 {
         events.container(
             (&pod(), "spec.containers{c}"),
@@ -52,7 +52,7 @@ async fn an_event_is_created_and_its_repeat_counts() {
 #[tokio::test]
 async fn a_repeat_of_an_expired_event_is_a_new_event() {
     let (client, mut api) = ApiServer::new();
-    let events = start(client, "node-1", 50, 100);
+    let events = start(client, "node-1", 50, 100, Turns::default());
     events.node(EventType::Normal, "NodeReady", "ready");
     let call = api.next().await;
     assert_eq!(call.line(), "POST /api/v1/namespaces/default/events");
@@ -66,7 +66,7 @@ async fn a_repeat_of_an_expired_event_is_a_new_event() {
 #[tokio::test]
 async fn a_refused_event_is_dropped_and_the_next_one_goes_on() {
     let (client, mut api) = ApiServer::new();
-    let events = start(client, "node-1", 50, 100);
+    let events = start(client, "node-1", 50, 100, Turns::default());
     events.pod(&pod(), EventType::Warning, "Failed", "a");
     events.pod(&pod(), EventType::Warning, "Failed", "b");
     api.next().await.refuse(403);
@@ -98,4 +98,27 @@ fn the_rate_is_kept_after_the_burst() {
     assert_eq!(rate.take(now), Duration::from_millis(100));
     assert_eq!(rate.take(now), Duration::from_millis(200));
     assert_eq!(rate.take(now + Duration::from_secs(10)), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_normal_waits_for_the_pods_but_not_for_ever() {
+    let (client, mut api) = ApiServer::new();
+    let turns = Turns::default();
+    let events = start(client, "node-1", 0, 1, turns.clone());
+    let rush = turns.start().await;
+    events.node(EventType::Warning, "SystemOOM", "no memory");
+    let call = api.next().await;
+    assert_eq!(call.body["reason"], "SystemOOM", "a warning waits for nothing");
+    call.echo();
+    events.node(EventType::Normal, "First", "");
+    let started = tokio::time::Instant::now();
+    let call = api.next().await;
+    assert_eq!(call.body["reason"], "First");
+    assert!(started.elapsed() > PATIENCE / 2, "{:?}", started.elapsed());
+    call.echo();
+    events.node(EventType::Normal, "Second", "");
+    drop(rush);
+    let started = tokio::time::Instant::now();
+    api.next().await.echo();
+    assert_eq!(started.elapsed(), Duration::ZERO);
 }

@@ -3,6 +3,8 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::json;
 
+use tokio::time::Instant;
+
 use super::*;
 use crate::testing::{ApiServer, DEADLINE};
 
@@ -163,4 +165,57 @@ async fn a_pod_is_deleted_at_once_and_only_with_its_uid() {
         }
         tokio::time::timeout(DEADLINE, deleted).await.unwrap().unwrap();
     }
+}
+
+/// A status of a pod whose container waits to be created, with an address or without.
+fn creating(address: Option<&str>) -> PodStatus {
+    serde_json::from_value(json!({
+        "phase": "Pending",
+        "podIP": address,
+        "containerStatuses": [{"name": "c", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+                               "state": {"waiting": {"reason": "ContainerCreating"}}}]
+    }))
+    .unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_on_the_way_waits_for_the_next_one_but_not_for_ever() {
+    let (client, mut api) = ApiServer::new();
+    let writer = StatusWriter::new(client, WriterMetrics::default());
+    writer.publish(&pod("a"), creating(None));
+    api.next().await.answer(200, &metadata("a", "uid-a"));
+    flushed(&writer, "uid-a").await;
+    writer.publish(&pod("a"), creating(Some("10.0.0.7")));
+    writer.publish(&pod("a"), status("Running"));
+    let call = api.next().await;
+    assert_eq!(call.body["status"]["phase"], "Running");
+    call.answer(200, &metadata("a", "uid-a"));
+    flushed(&writer, "uid-a").await;
+
+    writer.publish(&pod("b"), creating(None));
+    api.next().await.answer(200, &metadata("b", "uid-b"));
+    flushed(&writer, "uid-b").await;
+    let published = Instant::now();
+    writer.publish(&pod("b"), creating(Some("10.0.0.7")));
+    let call = api.next().await;
+    assert_eq!(call.body["status"]["podIP"], "10.0.0.7");
+    assert!(published.elapsed() >= Duration::from_secs(1));
+    call.answer(200, &metadata("b", "uid-b"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_flushes_does_not_wait_for_company() {
+    let (client, mut api) = ApiServer::new();
+    let writer = StatusWriter::new(client, WriterMetrics::default());
+    writer.publish(&pod("a"), creating(None));
+    api.next().await.answer(200, &metadata("a", "uid-a"));
+    flushed(&writer, "uid-a").await;
+    let published = Instant::now();
+    writer.publish(&pod("a"), creating(Some("10.0.0.7")));
+    let (call, ()) = tokio::join!(
+        async { api.next().await.answer(200, &metadata("a", "uid-a")) },
+        flushed(&writer, "uid-a")
+    );
+    let () = call;
+    assert_eq!(published.elapsed(), Duration::ZERO);
 }
