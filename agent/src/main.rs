@@ -1,10 +1,5 @@
 //! gantry-agent, a kubelet: runs the pods bound to its node through a CRI runtime.
 
-#![allow(
-    dead_code,
-    reason = "some calls of the runtime and of cgroups wait for their callers"
-)]
-
 mod bootstrap;
 mod cgroups;
 mod cli;

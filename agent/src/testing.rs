@@ -19,7 +19,6 @@ pub(crate) struct ApiServer {
 pub(crate) struct Call {
     pub(crate) method: Method,
     pub(crate) path: String,
-    pub(crate) query: String,
     pub(crate) content_type: String,
     /// Null when there is none.
     pub(crate) body: Value,
@@ -41,7 +40,6 @@ impl ApiServer {
         Call {
             method: head.method,
             path: head.uri.path().to_owned(),
-            query: head.uri.query().unwrap_or_default().to_owned(),
             content_type: head
                 .headers
                 .get("content-type")

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::{Container, Pod, Secret};
+use k8s_openapi::api::core::v1::{Container, Secret};
 use thiserror::Error;
 
 use crate::metrics::{EnsureImage, ImageMetrics};
@@ -77,11 +77,9 @@ pub(crate) struct Images {
 /// What somebody wants an image for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ImageRequest<'a> {
-    /// The pod.
-    pub(crate) pod: &'a Pod,
-    /// Its container.
+    /// A container.
     pub(crate) container: &'a Container,
-    /// The pod's `imagePullSecrets`, those that could be read.
+    /// Its pod's `imagePullSecrets`, those that could be read.
     pub(crate) secrets: &'a [Arc<Secret>],
     /// The pod's sandbox configuration, for the runtime.
     pub(crate) sandbox: Option<&'a PodSandboxConfig>,

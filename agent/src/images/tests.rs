@@ -5,10 +5,6 @@ use k8s_openapi::ByteString;
 use super::*;
 use crate::runtime::fake::FakeRuntime;
 
-fn pod() -> Pod {
-    serde_json::from_str(r#"{"metadata":{"name":"p","namespace":"ns","uid":"u"}}"#).unwrap()
-}
-
 fn container(image: &str, policy: &str) -> Container {
     let json = format!(r#"{{"name":"c","image":"{image}","imagePullPolicy":"{policy}"}}"#);
     serde_json::from_str(&json).unwrap()
@@ -37,9 +33,7 @@ async fn ensure(
             .unwrap()
             .push(format!("{} {}", event.reason, event.message))
     };
-    let pod = pod();
     let request = ImageRequest {
-        pod: &pod,
         container,
         secrets,
         sandbox: None,

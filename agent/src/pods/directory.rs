@@ -7,10 +7,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -39,7 +36,6 @@ struct Shared {
 #[derive(Clone)]
 struct Known {
     pod: Arc<Pod>,
-    finished: Arc<AtomicBool>,
     seen: Timestamp,
 }
 
@@ -50,8 +46,6 @@ pub(crate) struct Entry {
     pub(crate) pod: Arc<Pod>,
     /// The status that the agent last computed; that of the API object until there is one.
     pub(crate) status: Arc<PodStatus>,
-    /// It has ended: none of its containers will run again, and it uses nothing of the node.
-    pub(crate) finished: bool,
     /// When the agent first saw it.
     pub(crate) seen: Timestamp,
 }
@@ -87,12 +81,6 @@ impl Directory {
         Some(self.entry(known))
     }
 
-    /// The pod with this UID.
-    pub(crate) fn by_uid(&self, uid: &str) -> Option<Entry> {
-        let known = self.lock().by_uid.get(uid)?.clone();
-        Some(self.entry(known))
-    }
-
     /// How long ago the manager began its round; `None` before the first.
     pub(crate) fn last_round(&self) -> Option<Duration> {
         let round = *self.round.lock().unwrap_or_else(PoisonError::into_inner);
@@ -104,15 +92,14 @@ impl Directory {
         *self.round.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
-    /// There is this pod, or it has changed. `finished` is set by its worker.
-    pub(super) fn put(&self, pod: &Arc<Pod>, finished: &Arc<AtomicBool>) {
+    /// There is this pod, or it has changed.
+    pub(super) fn put(&self, pod: &Arc<Pod>) {
         let Some(uid) = pod.uid() else { return };
         let mut shared = self.lock();
         shared.by_name.insert(name(pod), uid.clone());
         let seen = shared.by_uid.get(&uid).map(|known| known.seen);
         let known = Known {
             pod: pod.clone(),
-            finished: finished.clone(),
             seen: seen.unwrap_or_else(Timestamp::now),
         };
         shared.by_uid.insert(uid, known);
@@ -135,7 +122,6 @@ impl Directory {
         let status = self.status.current(uid);
         Entry {
             status: status.unwrap_or_else(|| Arc::new(known.pod.status.clone().unwrap_or_default())),
-            finished: known.finished.load(Ordering::Relaxed),
             seen: known.seen,
             pod: known.pod,
         }
@@ -148,34 +134,6 @@ impl Directory {
 }
 
 impl Entry {
-    /// The identifier that the runtime gave to a container, by the status; with `previous` that of the instance before.
-    pub(crate) fn container_id(&self, container: &str, previous: bool) -> Option<&str> {
-        let status = &self.status;
-        let lists = [
-            &status.init_container_statuses,
-            &status.container_statuses,
-            &status.ephemeral_container_statuses,
-        ];
-        let mut all = lists.into_iter().flatten().flatten();
-        let found = all.find(|status| status.name == container)?;
-        let before = || {
-            found
-                .last_state
-                .as_ref()?
-                .terminated
-                .as_ref()?
-                .container_id
-                .as_deref()
-        };
-        let id = if previous {
-            before()?
-        } else {
-            found.container_id.as_deref()?
-        };
-        // `containerd://<id>`
-        Some(id.split_once("://").map_or(id, |(_, id)| id)).filter(|id| !id.is_empty())
-    }
-
     /// The object with the status that the agent last computed, and the annotations that say where it is from, as the
     /// reference shows it.
     pub(crate) fn with_status(&self) -> Pod {
@@ -205,7 +163,7 @@ pub(crate) mod testing {
         let (client, _) = ApiServer::new();
         let directory = Directory::new(StatusWriter::new(client, WriterMetrics::default()));
         for pod in pods {
-            directory.put(&Arc::new(pod), &Arc::default());
+            directory.put(&Arc::new(pod));
         }
         directory
     }
@@ -229,35 +187,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn containers_are_known_by_the_runtimes_identifier() {
-        let pod: Pod = serde_json::from_value(json!({
-            "metadata": {"namespace": "ns", "name": "p", "uid": "u"},
-            "status": {
-                "initContainerStatuses": [{
-                    "name": "i", "containerID": "containerd://1", "image": "", "imageID": "", "ready": true, "restartCount": 0,
-                }],
-                "containerStatuses": [{
-                    "name": "c", "containerID": "containerd://3", "image": "", "imageID": "", "ready": true, "restartCount": 1,
-                    "lastState": {"terminated": {"containerID": "containerd://2", "exitCode": 1}},
-                }],
-            },
-        }))
-        .unwrap();
-        let entry = testing::directory([pod]).by_uid("u").unwrap();
-        assert_eq!(entry.container_id("c", false), Some("3"));
-        assert_eq!(entry.container_id("c", true), Some("2"));
-        assert_eq!(entry.container_id("i", false), Some("1"));
-        assert_eq!(
-            (entry.container_id("i", true), entry.container_id("x", false)),
-            (None, None)
-        );
-    }
-
-    #[tokio::test]
     async fn a_later_pod_of_the_same_name_is_found_by_it() {
         let directory = testing::directory([]);
-        directory.put(&pod("a", "Running"), &Arc::new(AtomicBool::new(true)));
-        directory.put(&pod("b", "Pending"), &Arc::default());
+        directory.put(&pod("a", "Running"));
+        directory.put(&pod("b", "Pending"));
         let found = |name| directory.by_name("ns", name).and_then(|entry| entry.pod.uid());
         assert_eq!((found("p").as_deref(), found("q")), (Some("b"), None));
         directory.remove("a");
@@ -268,7 +201,7 @@ mod tests {
         );
         assert_eq!(directory.all().len(), 1);
         directory.remove("b");
-        assert!(directory.by_name("ns", "p").is_none() && directory.by_uid("b").is_none());
+        assert!(directory.by_name("ns", "p").is_none());
     }
 
     #[tokio::test]
@@ -276,9 +209,9 @@ mod tests {
         let (client, _server) = ApiServer::new();
         let writer = StatusWriter::new(client, WriterMetrics::default());
         let directory = Directory::new(writer.clone());
-        let (pod, finished) = (pod("a", "Pending"), Arc::new(AtomicBool::new(false)));
-        directory.put(&pod, &finished);
-        let phase = || directory.by_uid("a").unwrap().status.phase.clone();
+        let pod = pod("a", "Pending");
+        directory.put(&pod);
+        let phase = || directory.by_name("ns", "p").unwrap().status.phase.clone();
         assert_eq!(phase().as_deref(), Some("Pending"));
         let status = PodStatus {
             phase: Some("Running".into()),
@@ -286,10 +219,7 @@ mod tests {
         };
         writer.publish(&pod, status);
         assert_eq!(phase().as_deref(), Some("Running"));
-        finished.store(true, Ordering::Relaxed);
-        let entry = directory.by_uid("a").unwrap();
-        assert!(entry.finished);
-        let whole = entry.with_status();
+        let whole = directory.by_name("ns", "p").unwrap().with_status();
         assert_eq!(
             whole.metadata.annotations.as_ref().unwrap()["kubernetes.io/config.source"],
             "api"

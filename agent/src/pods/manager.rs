@@ -160,7 +160,7 @@ impl<H: Hands, F: Fn() -> H> Manager<F> {
         let Some(uid) = pod.uid() else { return };
         match self.pods.get(&uid) {
             Some(handle) => {
-                self.parts.directory.put(&pod, &handle.finished);
+                self.parts.directory.put(&pod);
                 handle.wanted.send_replace(Wanted { pod, present: true });
             }
             None => {
@@ -208,7 +208,7 @@ impl<H: Hands, F: Fn() -> H> Manager<F> {
         let span = tracing::info_span!("pod", name, namespace, uid);
         let finished = Arc::new(AtomicBool::new(false));
         if wanted.present {
-            self.parts.directory.put(&wanted.pod, &finished);
+            self.parts.directory.put(&wanted.pod);
         }
         let (sender, receiver) = watch::channel(wanted);
         let beginning = Beginning {

@@ -242,27 +242,6 @@ impl Runtime {
         })
     }
 
-    /// Changes the limits of a running container (in-place resize).
-    ///
-    /// # Errors
-    /// See [`RuntimeError`].
-    pub(crate) async fn update_container_resources(
-        &self,
-        id: &str,
-        resources: v1::LinuxContainerResources,
-    ) -> Result<(), RuntimeError> {
-        let request = v1::UpdateContainerResourcesRequest {
-            container_id: id.to_owned(),
-            linux: Some(resources),
-            ..Default::default()
-        };
-        let mut client = self.runtime.clone();
-        let call = |r| async move { client.update_container_resources(r).await };
-        self.unary("UpdateContainerResources", self.timeout, request, call)
-            .await
-            .map(|_| ())
-    }
-
     /// Writes a running container's memory and files to an archive. `limit`: at least the request timeout.
     ///
     /// # Errors

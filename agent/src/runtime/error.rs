@@ -113,18 +113,6 @@ impl RuntimeError {
         matches!(self, Self::Failed { code, .. } if *code == exhausted)
     }
 
-    /// False when the same call cannot succeed later.
-    #[must_use]
-    pub(crate) fn is_retryable(&self) -> bool {
-        match self {
-            Self::Unreachable { .. }
-            | Self::Timeout { .. }
-            | Self::Failed { .. }
-            | Self::Malformed { .. } => true,
-            Self::NotFound { .. } | Self::Unimplemented { .. } => false,
-        }
-    }
-
     /// The object is gone: for a stop or a removal this is success.
     #[must_use]
     pub(crate) fn is_not_found(&self) -> bool {
@@ -154,7 +142,6 @@ mod tests {
         assert!(of(Code::Unavailable, "connect").is_unreachable());
         assert!(of(Code::Unknown, "transport error").is_unreachable());
         assert!(of(Code::NotFound, "no such container").is_not_found());
-        assert!(!of(Code::Unimplemented, "").is_retryable());
         assert!(matches!(
             of(Code::DeadlineExceeded, ""),
             RuntimeError::Timeout { .. }
@@ -164,7 +151,6 @@ mod tests {
             RuntimeError::Timeout { .. }
         ));
         let failed = of(Code::Unknown, "failed to reserve name");
-        assert!(failed.is_retryable());
         assert_eq!(failed.message(), "failed to reserve name");
         assert_eq!(failed.to_string(), "X: failed to reserve name");
         assert_eq!(

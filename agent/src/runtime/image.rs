@@ -124,25 +124,6 @@ impl Runtime {
         });
         Ok(answer.await?.images.into_iter().map(image_from).collect())
     }
-
-    /// Removes an image. Success when it is gone.
-    ///
-    /// # Errors
-    /// See [`RuntimeError`].
-    pub(crate) async fn remove_image(&self, reference: &str) -> Result<(), RuntimeError> {
-        let image = Some(v1::ImageSpec {
-            image: reference.to_owned(),
-            ..v1::ImageSpec::default()
-        });
-        let request = v1::RemoveImageRequest { image };
-        let mut client = self.images.clone();
-        let call = |r| async move { client.remove_image(r).await };
-        match self.unary("RemoveImage", self.timeout, request, call).await {
-            Ok(_) => Ok(()),
-            Err(error) if error.is_not_found() => Ok(()),
-            Err(error) => Err(error),
-        }
-    }
 }
 
 fn image_from(image: v1::Image) -> Image {

@@ -160,12 +160,6 @@ impl RuntimeStatus {
     pub(crate) fn network_ready(&self) -> bool {
         self.condition("NetworkReady").is_some_and(|c| c.status)
     }
-
-    /// The handler named `name`; the empty name is the default one.
-    #[must_use]
-    pub(crate) fn handler(&self, name: &str) -> Option<&RuntimeHandler> {
-        self.handlers.iter().find(|h| h.name == name)
-    }
 }
 
 impl Runtime {

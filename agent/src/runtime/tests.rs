@@ -114,7 +114,7 @@ async fn a_runtime_that_is_away_leaves_the_picture_as_it_was_and_heals() {
     started(&runtime, "u1").await;
     let state = fake.stop().await;
     let error = runtime.refresh("u1").await.unwrap_err();
-    assert!(error.is_unreachable() && error.is_retryable(), "{error}");
+    assert!(error.is_unreachable(), "{error}");
     assert!(runtime.pods().get("u1").is_some());
     assert_eq!(runtime.pods().known().unwrap(), ["u1"]);
     state.forget_everything().await;
@@ -162,7 +162,8 @@ async fn readiness_version_and_driver() {
     let runtime = fake.connect();
     assert_eq!(runtime.version().await.unwrap().node_info(), "fake://1.2.3");
     let status = runtime.status().await.unwrap();
-    assert!(status.network_ready() && status.handler("").unwrap().recursive_read_only_mounts);
+    let default = status.handlers.iter().find(|handler| handler.name.is_empty());
+    assert!(status.network_ready() && default.unwrap().recursive_read_only_mounts);
     assert_eq!(
         runtime.cgroup_driver().await.unwrap(),
         Some(CgroupDriver::Cgroupfs)

@@ -69,11 +69,13 @@ impl Refusal {
     }
 
     /// The status.
+    #[cfg(test)]
     pub(crate) fn status(&self) -> StatusCode {
         self.status
     }
 
     /// The text.
+    #[cfg(test)]
     pub(crate) fn text(&self) -> &str {
         &self.text
     }

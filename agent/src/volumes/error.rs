@@ -86,20 +86,6 @@ impl VolumeError {
     pub(crate) fn messages(&self) -> Vec<String> {
         self.failures.iter().map(VolumeFailure::message).collect()
     }
-
-    /// Only another spec can help.
-    #[must_use]
-    pub(crate) fn is_final(&self) -> bool {
-        self.failures.iter().any(|failure| match failure.cause {
-            SetUpError::Refused(_) | SetUpError::Name(_) | SetUpError::Path(_) => true,
-            SetUpError::Payload(_)
-            | SetUpError::HostPath(_)
-            | SetUpError::Io { .. }
-            | SetUpError::Medium(_)
-            | SetUpError::Unsupported(_)
-            | SetUpError::Stopping => false,
-        })
-    }
 }
 
 impl VolumeFailure {

@@ -31,7 +31,6 @@ impl Tools {
         let container = container_of(pod, name).ok_or_else(|| not_in_spec(name))?;
         let secrets = self.pull_secrets(pod).await;
         let request = ImageRequest {
-            pod,
             container: &container,
             secrets: &secrets,
             sandbox: None,
