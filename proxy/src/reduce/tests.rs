@@ -198,3 +198,16 @@ fn hints_name_nodes_and_zones() {
     );
     assert_eq!(slice.zone_sets.len(), 2, "equal sets are kept once");
 }
+
+proptest::proptest! {
+    /// Whatever an object's text fields hold, it is read without a panic, and every address is one of the family.
+    #[test]
+    fn any_text_is_read(text in ".*", octets in "[0-9]{1,4}(\\.[0-9]{0,4}){0,4}") {
+        for text in [text, octets] {
+            for ipv6 in [false, true] {
+                let list = [text.clone()];
+                proptest::prop_assert!(addresses(list.iter(), ipv6).all(|ip| ip.is_ipv6() == ipv6));
+            }
+        }
+    }
+}
