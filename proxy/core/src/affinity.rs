@@ -59,13 +59,12 @@ impl Suspects {
         let near = facts.pod_ranges.iter().any(|range| range.contains(entry.client))
             || facts.node_addresses.contains(&entry.client)
             || facts.node_ip == Some(entry.client);
-        let verdict = if near {
-            program.near_verdict()
-        } else {
-            program.verdict
+        let allowed = |verdict: Verdict| {
+            let chain = verdict.chain();
+            chain.is_some_and(|chain| program.slots(chain.scope).contains(&entry.backend))
         };
-        let chain = verdict.chain();
-        !chain.is_some_and(|chain| program.slots(chain.scope).contains(&entry.backend))
+        // Another client may still be this host, with an address that is not known here.
+        !allowed(program.near_verdict()) || !(near || allowed(program.verdict))
     }
 }
 

@@ -214,6 +214,12 @@ fn clients_are_forgotten_with_their_backend_and_only_those() {
         [entry(pod, 1), entry(outside, 3)],
         "3 is not local: outside clients leave it, pods do not; 1 is gone in any case"
     );
+    let leaving = endpoint(2, EndpointState::ServingTerminating);
+    assert_eq!(
+        stale(vec![slice(0, 0, &[ready(&[3]), vec![leaving]].concat())]),
+        [entry(pod, 1), entry(pod, 2), entry(outside, 2), entry(outside, 3)],
+        "2 serves outside clients alone now, but any of them may be this host"
+    );
     assert_eq!(
         stale(vec![sticky(None, Policy::Local)]).len(),
         5,
