@@ -98,6 +98,11 @@ pub(crate) fn full(content: impl Into<Bytes>) -> Body {
         .boxed_unsync()
 }
 
+/// An answer that chassis made.
+pub(crate) fn whole(answer: gantry_chassis::http::Answer) -> Answer {
+    answer.map(|body| body.map_err(|never| match never {}).boxed_unsync())
+}
+
 /// 200 with a content type.
 pub(crate) fn with_type(content_type: &'static str, content: impl Into<Bytes>) -> Answer {
     let mut answer = Response::new(full(content));

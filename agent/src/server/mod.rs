@@ -33,11 +33,11 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod tls;
-mod zpages;
 
 use std::{future::pending, net::SocketAddr, sync::Arc};
 
 use gantry_agent_core::api::{Miss, Route, Surface};
+use gantry_chassis::zpages::Program;
 use hyper::{
     StatusCode,
     body::Incoming,
@@ -61,6 +61,13 @@ use crate::{
     pods::Directory,
     runtime::Runtime,
     stats::Stats,
+};
+
+/// Whose `/flagz` and `/statusz` they are.
+const PAGES: Program = Program {
+    name: "kubelet",
+    version: crate::cli::VERSION,
+    paths: &["/configz", "/healthz", "/metrics"],
 };
 
 /// A request as handlers get it; its head says method, path, query and headers.
@@ -170,8 +177,8 @@ impl Api {
             Route::Logs(path) => files::logs(self, &path, (query, range.unwrap_or_default())).await,
             Route::Checkpoint(target) => checkpoint::make(self, &target, query).await,
             Route::Configz => configz::effective(self).await,
-            Route::Flagz => zpages::flags(self, request.headers()),
-            Route::Statusz => zpages::status(request.headers()),
+            Route::Flagz => Ok(answer::whole(PAGES.flags(&self.config.flags, request.headers()))),
+            Route::Statusz => Ok(answer::whole(PAGES.status(request.headers()))),
             Route::Pprof(name) => debug::profile(&name),
             Route::DebugFlags => debug::verbosity(request).await,
             Route::Metrics => metrics::page(self, Page::Main),

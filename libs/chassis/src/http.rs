@@ -1,4 +1,5 @@
-//! A small HTTP/1.1 server for health and metrics: exact paths, GET and HEAD, no body read, everything bounded.
+//! A small HTTP/1.1 server for health and metrics: exact paths with GET and HEAD, or any request at all; no body read, everything
+//! bounded.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -36,6 +37,7 @@ type Handler = Arc<dyn Fn(&Request<Incoming>) -> Answer + Send + Sync>;
 #[derive(Clone, Default)]
 pub struct Routes {
     handlers: BTreeMap<&'static str, Handler>,
+    other: Option<Handler>,
 }
 
 /// Why a server did not start.
@@ -66,9 +68,19 @@ impl Routes {
         self
     }
 
+    /// Answers every other path, whatever the method, with `handler`.
+    #[must_use]
+    pub fn other(mut self, handler: impl Fn(&Request<Incoming>) -> Answer + Send + Sync + 'static) -> Self {
+        self.other = Some(Arc::new(handler));
+        self
+    }
+
     fn answer(&self, request: &Request<Incoming>) -> Answer {
         let Some(handler) = self.handlers.get(request.uri().path()) else {
-            return text(StatusCode::NOT_FOUND, "404 page not found\n");
+            return match &self.other {
+                Some(handler) => handler(request),
+                None => text(StatusCode::NOT_FOUND, "404 page not found\n"),
+            };
         };
         if matches!(*request.method(), Method::GET | Method::HEAD) {
             return handler(request);
@@ -104,7 +116,8 @@ pub fn with_type(status: StatusCode, content_type: &'static str, body: impl Into
     answer
 }
 
-/// Listens on `address` and serves `routes` until `shutdown`; gives back the address bound (a port 0 is resolved).
+/// Listens on `address` and serves `routes` until `shutdown`, which ends open connections too; gives back the address bound (a port
+/// 0 is resolved).
 pub async fn serve(
     address: SocketAddr,
     routes: Routes,
@@ -132,9 +145,13 @@ async fn accept(listener: TcpListener, routes: Routes, shutdown: CancellationTok
         };
         match accepted {
             Ok((stream, _)) => {
-                let routes = routes.clone();
+                let (routes, shutdown) = (routes.clone(), shutdown.clone());
                 tokio::spawn(async move {
-                    connection(stream, routes).await;
+                    // Cancel safe: what was served is not needed any more.
+                    tokio::select! {
+                        () = connection(stream, routes) => {}
+                        () = shutdown.cancelled() => {}
+                    }
                     drop(place);
                 });
             }
@@ -196,5 +213,20 @@ mod tests {
         let huge = format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(64 * 1024));
         assert!(!ask(address, &huge).await.starts_with("HTTP/1.1 200"));
         shutdown.cancel();
+    }
+
+    #[tokio::test]
+    async fn any_request_is_answered_until_the_server_is_closed() {
+        let shutdown = CancellationToken::new();
+        let routes = Routes::new().other(|request| text(StatusCode::OK, request.uri().path().to_owned()));
+        let address = "127.0.0.1:0".parse().expect("an address");
+        let address = serve(address, routes, shutdown.clone()).await.expect("a server");
+        let post = "POST /any/thing HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+        assert!(ask(address, post).await.ends_with("/any/thing"));
+        let mut idle = TcpStream::connect(address).await.expect("a connection");
+        shutdown.cancel();
+        let mut rest = Vec::new();
+        let ended = idle.read_to_end(&mut rest).await;
+        assert!(ended.is_err() || rest.is_empty(), "{rest:?}");
     }
 }

@@ -1,8 +1,10 @@
-//! What every daemon needs: logging, a shutdown signal, a small HTTP server for health and metrics, and the metrics
-//! that every process has.
+//! What every daemon needs: logging, a shutdown signal, a small HTTP server for health and metrics, the metrics that
+//! every process has, and the pages that tell what process it is.
 
 pub mod http;
 pub mod logging;
 pub mod metrics;
+pub mod ready;
 pub mod shutdown;
 pub mod tls;
+pub mod zpages;

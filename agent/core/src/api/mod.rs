@@ -7,7 +7,6 @@
 //! query ── Query::parse() ──> single values, lists
 //! ```
 
-pub mod accept;
 pub mod area;
 pub mod health;
 pub mod nodelog;

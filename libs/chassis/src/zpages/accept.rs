@@ -2,7 +2,7 @@
 
 /// A format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
+pub(super) enum Format {
     /// `text/plain`.
     Text,
     /// `application/json;g=config.k8s.io;v=v1beta1;as=<kind>`; the version.
@@ -13,8 +13,7 @@ const GROUP: &str = "config.k8s.io";
 const VERSIONS: [&str; 2] = ["v1beta1", "v1alpha1"];
 
 /// The first of an `Accept` header's formats that there is; `None`: none of them.
-#[must_use]
-pub fn format(accept: &str, kind: &str) -> Option<Format> {
+pub(super) fn format(accept: &str, kind: &str) -> Option<Format> {
     if accept.trim().is_empty() {
         return Some(Format::Text);
     }
