@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use hyper::http::uri::Scheme;
+use hyper::http::uri::{Scheme, Uri};
 use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -37,6 +37,17 @@ pub enum ConnectError {
         /// What is wrong with it.
         source: Box<KubeconfigError>,
     },
+    /// No kubeconfig, and this process is in no pod.
+    #[error("neither a kubeconfig nor an address is given, and this is no pod of a cluster")]
+    InCluster(#[source] Box<kube::config::InClusterError>),
+    /// The address is none.
+    #[error("{address} is not the address of an API server")]
+    Address {
+        /// What was given.
+        address: String,
+        /// What is wrong with it.
+        source: hyper::http::uri::InvalidUri,
+    },
     /// The credentials or certificates that the kubeconfig names cannot be used.
     #[error("kubeconfig {path}: credentials or certificates cannot be used")]
     Credentials {
@@ -45,6 +56,15 @@ pub enum ConnectError {
         /// What is wrong with them.
         source: Box<kube::Error>,
     },
+}
+
+/// Which API server, and how to get in.
+#[derive(Clone, Debug, Default)]
+pub struct Server {
+    /// The kubeconfig file. Without one and without an address: that of the cluster whose pod this process runs in.
+    pub kubeconfig: Option<PathBuf>,
+    /// The address, whatever the kubeconfig says.
+    pub address: Option<String>,
 }
 
 /// A client for the cluster and user of the current context of the kubeconfig at `path`.
@@ -61,18 +81,55 @@ pub async fn connect_counted(
     user_agent: &str,
     requests: &Requests,
 ) -> Result<kube::Client, ConnectError> {
+    let server = Server {
+        kubeconfig: Some(path.into()),
+        address: None,
+    };
+    connect_to(&server, user_agent, requests).await
+}
+
+/// As [`connect_counted`], to any server.
+pub async fn connect_to(
+    server: &Server,
+    user_agent: &str,
+    requests: &Requests,
+) -> Result<kube::Client, ConnectError> {
+    let address = |text: &String| {
+        let whole = if text.contains("://") {
+            text.clone()
+        } else {
+            format!("http://{text}")
+        };
+        whole.parse().map_err(|source| ConnectError::Address {
+            address: text.clone(),
+            source,
+        })
+    };
+    let wanted = server.address.as_ref().map(address).transpose()?;
+    let mut config = match (&server.kubeconfig, &wanted) {
+        (Some(path), _) => from_file(path).await?,
+        (None, Some(address)) => Config::new(Uri::clone(address)),
+        (None, None) => Config::incluster().map_err(|source| ConnectError::InCluster(Box::new(source)))?,
+    };
+    if let Some(address) = wanted {
+        config.cluster_url = address;
+    }
+    let path = server.kubeconfig.clone().unwrap_or_default();
+    client(config, user_agent, requests).map_err(|source| ConnectError::Credentials {
+        path,
+        source: Box::new(source),
+    })
+}
+
+async fn from_file(path: &Path) -> Result<Config, ConnectError> {
     let unreadable = |source| ConnectError::Kubeconfig {
         path: path.into(),
         source: Box::new(source),
     };
     let kubeconfig = Kubeconfig::read_from(path).map_err(unreadable)?;
-    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+    Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
         .await
-        .map_err(unreadable)?;
-    client(config, user_agent, requests).map_err(|source| ConnectError::Credentials {
-        path: path.into(),
-        source: Box::new(source),
-    })
+        .map_err(unreadable)
 }
 
 fn client(mut config: Config, user_agent: &str, requests: &Requests) -> Result<kube::Client, kube::Error> {

@@ -19,5 +19,5 @@ mod requests;
 pub mod slim;
 
 pub use backoff::WatchBackoff;
-pub use connect::{ConnectError, connect, connect_counted};
+pub use connect::{ConnectError, Server, connect, connect_counted, connect_to};
 pub use requests::Requests;
