@@ -4,6 +4,7 @@
 //! Transaction (messages about one table) -> Nft::commit -> one sendmsg -> acks -> Ok | CommitError { which message, errno }
 //! Nft::{generation, table, chains, sets, elements, has_element}   questions, dumps repeated when they raced with a change
 //! Conntrack::delete_flows                                          exactly the flows of a filter
+//! Monitor::look                                                    did somebody else change a table?
 //! ```
 //!
 //! Everything is encoded here, byte for byte: no other crate's message types reach a user of this one. Nothing is cached; the
@@ -12,6 +13,7 @@
 mod conntrack;
 mod element;
 mod error;
+mod monitor;
 mod query;
 mod rule;
 mod socket;
@@ -22,6 +24,7 @@ mod wire;
 pub use conntrack::{Conntrack, Flow, FlowFilter};
 pub use element::{Element, Value, Verdict};
 pub use error::{CommitError, OpenError, QueryError};
+pub use monitor::{Monitor, Seen};
 pub use query::{Listing, TableInfo};
 pub use rule::{FibKey, Field, Interface, Rule};
 pub use transaction::Transaction;

@@ -55,6 +55,13 @@ impl Socket {
         })
     }
 
+    /// The address that the kernel knows this socket by.
+    pub(crate) fn port(&self) -> io::Result<u32> {
+        let mut address = SocketAddr::new(0, 0);
+        self.raw.get_address(&mut address)?;
+        Ok(address.port_number())
+    }
+
     /// Sends bytes in one system call; raises the send buffer first when they need it.
     pub(crate) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         // The kernel wants the batch to be smaller than the buffer by a little.

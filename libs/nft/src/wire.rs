@@ -123,6 +123,8 @@ pub(crate) struct Message<'a> {
     pub(crate) kind: u16,
     pub(crate) flags: u16,
     pub(crate) seq: u32,
+    /// The socket on whose behalf the kernel sends it.
+    pub(crate) port: u32,
     pub(crate) payload: &'a [u8],
 }
 
@@ -143,6 +145,7 @@ impl<'a> Iterator for Messages<'a> {
     fn next(&mut self) -> Option<Self::Item> {
         let len = usize::try_from(u32::from_ne_bytes(*self.0.first_chunk()?)).ok()?;
         let (kind, flags, seq) = (u16_at(self.0, 4)?, u16_at(self.0, 6)?, u32_at(self.0, 8)?);
+        let port = u32_at(self.0, 12)?;
         if len < HEADER_LEN {
             return None;
         }
@@ -152,6 +155,7 @@ impl<'a> Iterator for Messages<'a> {
             kind,
             flags,
             seq,
+            port,
             payload,
         })
     }
