@@ -3,35 +3,69 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use gantry_nft::{Conntrack, FlowFilter, QueryError};
-use gantry_proxy_core::{Front, Protocol, StaleFlows};
+use gantry_nft::{Conntrack, Flow, FlowFilter, QueryError};
+use gantry_proxy_core::stale::{UdpFlow, is_stale};
+use gantry_proxy_core::{Backend, Front, Planner, Protocol, StaleFlows};
 
-/// Each deletion walks the kernel's whole table. For more than this many it is listed once instead, and only what is there deleted.
+/// For each filter the kernel walks its whole table. For more than this many it is listed once instead.
 const FEW: usize = 16;
 
-/// Deletes flows.
+/// Deletes flows; says how many there were.
 ///
 /// # Errors
 /// When the kernel cannot be asked; some flows may be deleted then.
-pub fn delete(conntrack: &mut Conntrack, mut stale: BTreeSet<StaleFlows>) -> Result<(), QueryError> {
-    if stale.len() > FEW {
-        let udp = Protocol::Udp.number();
-        for ipv6 in [false, true] {
-            if !stale.iter().any(|s| s.from.is_ipv6() == ipv6) {
-                continue;
-            }
-            let present: BTreeSet<(u16, IpAddr)> = conntrack
-                .flows(ipv6)?
-                .iter()
-                .filter(|flow| flow.protocol == udp)
-                .map(|flow| (flow.original_port, flow.reply_src))
-                .collect();
-            stale.retain(|s| s.from.is_ipv6() != ipv6 || present.contains(&(address(s.front).1, s.from)));
+pub fn delete(conntrack: &mut Conntrack, stale: &BTreeSet<StaleFlows>) -> Result<usize, QueryError> {
+    let mut deleted = 0;
+    if stale.len() <= FEW {
+        for flows in stale {
+            deleted += conntrack.delete_flows(&filter(flows))?;
+        }
+        return Ok(deleted);
+    }
+    let meant = |flow: &Flow| {
+        let fronts = [
+            Front::Address(flow.original_dst, Protocol::Udp, flow.original_port),
+            Front::NodePort(Protocol::Udp, flow.original_port),
+        ];
+        flow.protocol == Protocol::Udp.number()
+            && fronts.iter().any(|front| {
+                [Some(flow.reply_port), None].iter().any(|port| {
+                    stale.contains(&StaleFlows {
+                        front: *front,
+                        from: flow.reply_src,
+                        port: *port,
+                    })
+                })
+            })
+    };
+    for ipv6 in [false, true] {
+        if stale.iter().any(|s| s.from.is_ipv6() == ipv6) {
+            deleted += conntrack.delete_chosen(ipv6, meant)?;
         }
     }
-    stale
-        .iter()
-        .try_for_each(|flows| conntrack.delete_flows(&filter(flows)))
+    Ok(deleted)
+}
+
+/// Looks at all flows of a family and deletes the stale ones: for a table that was made anew or found. Says how many there were.
+///
+/// # Errors
+/// When the kernel cannot be asked; some flows may be deleted then.
+pub fn reconcile(conntrack: &mut Conntrack, planner: &Planner, ipv6: bool) -> Result<usize, QueryError> {
+    let fronts = &planner.ruleset().fronts;
+    if !fronts.keys().any(|front| front.protocol() == Protocol::Udp) {
+        return Ok(0);
+    }
+    conntrack.delete_chosen(ipv6, |flow| {
+        let judged = UdpFlow {
+            to: flow.original_dst,
+            to_port: flow.original_port,
+            backend: Backend {
+                address: flow.reply_src,
+                port: flow.reply_port,
+            },
+        };
+        flow.protocol == Protocol::Udp.number() && is_stale(&judged, planner)
+    })
 }
 
 /// What the client addressed; a node port has no address of its own.

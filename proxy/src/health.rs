@@ -7,7 +7,7 @@ use gantry_chassis::http::{Answer, Routes, json};
 use hyper::StatusCode;
 use hyper::header::{HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use k8s_openapi::jiff::Timestamp;
-use serde_json::json;
+use serde::Serialize;
 
 use crate::metrics::Metrics;
 
@@ -26,6 +26,37 @@ struct Shared {
     waiting: Option<Instant>,
     eligible: bool,
 }
+
+/// What is answered, in the reference's order.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Body {
+    /// In an answer that is good always the present, as in old releases, which synced all the time.
+    last_updated: String,
+    current_time: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node_eligible: Option<bool>,
+    healthy: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<Status>,
+}
+
+/// By family.
+#[derive(Debug, Serialize)]
+struct Status {
+    #[serde(rename = "IPv4")]
+    ipv4: FamilyStatus,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct FamilyStatus {
+    last_updated: String,
+    healthy: bool,
+}
+
+/// Go's zero time.
+const NEVER: &str = "0001-01-01T00:00:00Z";
 
 impl Health {
     /// Healthy as long as no change waits for twice the sync period.
@@ -76,39 +107,47 @@ impl Health {
             })
     }
 
+    /// True unless a change waits for too long.
+    #[must_use]
+    pub fn is_healthy(&self) -> bool {
+        self.with(|shared| self.in_time(shared))
+    }
+
+    /// Before the first time that all is written there is nothing to be late with: the program starts.
+    fn in_time(&self, shared: &Shared) -> bool {
+        shared.updated.is_none() || shared.waiting.is_none_or(|since| since.elapsed() < self.patience)
+    }
+
     fn answer(&self, with_node: bool) -> Answer {
-        let (updated, in_time, eligible) = self.with(|shared| {
-            let in_time = shared.waiting.is_none_or(|since| since.elapsed() < self.patience);
-            (shared.updated, in_time, shared.eligible)
-        });
-        let good = in_time && (eligible || !with_node);
-        let now = SystemTime::now();
-        let time = |time: SystemTime| {
-            Timestamp::try_from(time)
-                .map(|t| t.to_string())
-                .unwrap_or_default()
+        let (updated, healthy, eligible) =
+            self.with(|shared| (shared.updated, self.in_time(shared), shared.eligible));
+        let good = healthy && (eligible || !with_node);
+        let now = written(SystemTime::now());
+        let last_updated = updated.map_or_else(|| NEVER.to_owned(), written);
+        let body = Body {
+            last_updated: if good { now.clone() } else { last_updated.clone() },
+            current_time: now,
+            node_eligible: with_node.then_some(eligible),
+            healthy,
+            status: updated.map(|_| Status {
+                ipv4: FamilyStatus {
+                    last_updated,
+                    healthy,
+                },
+            }),
         };
-        let never = || "0001-01-01T00:00:00Z".to_owned();
-        let last = updated.map_or_else(never, time);
-        let mut body = json!({
-            "lastUpdated": if good { time(now) } else { last.clone() },
-            "currentTime": time(now),
-            "healthy": in_time,
-            "status": {},
-        });
-        if updated.is_some() {
-            body["status"]["IPv4"] = json!({ "lastUpdated": last, "healthy": in_time });
-        }
-        if with_node {
-            body["nodeEligible"] = json!(eligible);
-        }
         let code = if good {
             StatusCode::OK
         } else {
             StatusCode::SERVICE_UNAVAILABLE
         };
-        json(code, body.to_string())
+        json(code, serde_json::to_vec(&body).unwrap_or_default())
     }
+}
+
+fn written(time: SystemTime) -> String {
+    let time = Timestamp::try_from(time);
+    time.map(|time| time.to_string()).unwrap_or_default()
 }
 
 fn counted(mut answer: Answer, counter: &prometheus::IntCounterVec) -> Answer {
@@ -121,30 +160,72 @@ fn counted(mut answer: Answer, counter: &prometheus::IntCounterVec) -> Answer {
 
 #[cfg(test)]
 mod tests {
+    use http_body_util::BodyExt as _;
+
     use super::*;
 
-    #[test]
-    fn health_follows_waiting_changes_and_the_node() {
+    async fn body(answer: Answer) -> String {
+        let bytes = answer.into_body().collect().await.expect("a body").to_bytes();
+        String::from_utf8(bytes.to_vec()).expect("text")
+    }
+
+    fn code(health: &Health, with_node: bool) -> u16 {
+        health.answer(with_node).status().as_u16()
+    }
+
+    #[tokio::test]
+    async fn health_follows_waiting_changes_and_the_node() {
         let health = Health::new(Duration::ZERO);
-        assert_eq!(
-            health.answer(false).status(),
-            StatusCode::OK,
-            "healthy while starting"
-        );
-        assert_eq!(
-            health.answer(true).status(),
-            StatusCode::SERVICE_UNAVAILABLE,
-            "no node yet"
-        );
-        health.set_eligible(true);
-        assert_eq!(health.answer(true).status(), StatusCode::OK);
         health.queued();
-        assert_eq!(
-            health.answer(false).status(),
-            StatusCode::SERVICE_UNAVAILABLE,
-            "a change waits too long"
+        assert_eq!(code(&health, false), 200, "healthy while starting");
+        assert_eq!(code(&health, true), 503, "no node yet");
+        let starting = body(health.answer(false)).await;
+        assert!(
+            !starting.contains("status") && !starting.contains("nodeEligible"),
+            "{starting}"
         );
         health.updated();
-        assert_eq!(health.answer(true).status(), StatusCode::OK);
+        health.set_eligible(true);
+        assert_eq!(code(&health, true), 200);
+        health.queued();
+        assert_eq!(code(&health, false), 503, "a change waits too long");
+        assert!(!health.is_healthy());
+        health.updated();
+        assert_eq!(code(&health, true), 200);
+        health.set_eligible(false);
+        assert_eq!(
+            (code(&health, true), code(&health, false)),
+            (503, 200),
+            "the node leaves"
+        );
+    }
+
+    #[tokio::test]
+    async fn the_body_is_the_references() {
+        let health = Health::new(Duration::from_secs(60));
+        health.updated();
+        health.set_eligible(true);
+        let text = body(health.answer(true)).await;
+        let names: Vec<&str> = text
+            .split('"')
+            .skip(1)
+            .step_by(2)
+            .filter(|t| !t.contains("Z"))
+            .collect();
+        assert_eq!(
+            names,
+            [
+                "lastUpdated",
+                "currentTime",
+                "nodeEligible",
+                "healthy",
+                "status",
+                "IPv4",
+                "lastUpdated",
+                "healthy"
+            ],
+            "{text}"
+        );
+        assert!(text.ends_with("\"healthy\":true}}}"), "{text}");
     }
 }

@@ -4,6 +4,7 @@
 //! watch (API server) ─> run (main loop) ─> cluster (nodes, ranges)
 //!    reduce                             ├─> programmer ─> core (decisions) ─> table (nftables)
 //!                                       ├─> routes (rtnetlink)
+//!                                       ├─> node_checks (servers for load balancers)
 //!                                       └─> cni (configuration file)
 //! ```
 //!
@@ -16,8 +17,11 @@ pub mod config;
 pub mod flags;
 pub mod flows;
 pub mod health;
+pub mod leftovers;
 pub mod memory;
 pub mod metrics;
+pub mod node_checks;
+pub mod pages;
 pub mod programmer;
 pub mod reduce;
 pub mod routes;

@@ -3,36 +3,32 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::Parser;
-use gantry_chassis::http::{self, Routes as Paths};
-use gantry_chassis::{logging, metrics::scrape, shutdown};
+use gantry_chassis::{logging, shutdown};
+use gantry_kubeapi::Server;
 use gantry_proxy::REFERENCE_VERSION;
-use gantry_proxy::config::{self, DetectLocal, NodePortRule, Settings};
-use gantry_proxy::flags::Flags;
+use gantry_proxy::config::{ConfigWatch, DetectLocal, File, NodePortRule, Settings};
+use gantry_proxy::flags::{self, Flags, Invocation};
 use gantry_proxy::health::Health;
 use gantry_proxy::metrics::Metrics;
+use gantry_proxy::node_checks::NodeChecks;
+use gantry_proxy::pages::{self, Shown};
 use gantry_proxy::programmer::{FAMILY, Programmer};
 use gantry_proxy::routes::Routes;
 use gantry_proxy::run::Proxy;
 use gantry_proxy::table::{Layout, Masquerading, NodePorts, Pods, Table};
-use gantry_proxy::{sysctl, watch};
-use hyper::StatusCode;
-use tokio_util::sync::CancellationToken;
+use gantry_proxy::{leftovers, sysctl, watch};
 use tracing::{info, warn};
 
 fn main() -> ExitCode {
-    let flags = match Flags::try_parse() {
-        Ok(flags) => flags,
-        Err(error) => {
-            let _ = error.print();
-            return if error.use_stderr() {
-                ExitCode::FAILURE
-            } else {
-                ExitCode::SUCCESS
-            };
+    let done = match flags::parse(std::env::args_os()) {
+        Ok(Invocation::Print(text)) => {
+            print!("{text}");
+            Ok(())
         }
+        Ok(Invocation::Run(flags)) => start(&flags),
+        Err(error) => Err(error.into()),
     };
-    match start(&flags) {
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("gantry-proxy: {error:#}");
@@ -42,61 +38,110 @@ fn main() -> ExitCode {
 }
 
 fn start(flags: &Flags) -> anyhow::Result<()> {
-    if flags.version {
-        println!(
-            "Kubernetes {REFERENCE_VERSION} (gantry-proxy {})",
-            env!("CARGO_PKG_VERSION")
-        );
+    let (loaded, content) = flags::configuration(flags)?;
+    let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let settings = Settings::new(loaded.file.clone(), flags.hostname_override.as_deref(), &hostname)?;
+    start_logging(&loaded.file);
+    for field in &loaded.unknown {
+        warn!(field, "unknown configuration field, ignored");
+    }
+    if !flags.without_effect.is_empty() {
+        warn!(flags = flags.without_effect.join(", "), "flags without effect");
+    }
+    if let Some(path) = &flags.write_config_to {
+        let text = loaded.file.yaml()?;
+        std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        info!(file = %path.display(), "configuration written");
         return Ok(());
     }
     if flags.cleanup {
         return cleanup();
     }
-    let path = flags.config.as_deref().context("--config is required")?;
-    let loaded = config::load(path)?;
-    let logging_settings = &loaded.file.logging;
-    let format = match logging_settings.format.as_str() {
-        "json" => logging::Format::Json,
-        _ => logging::Format::Text,
-    };
-    let verbosity = flags
-        .verbosity
-        .unwrap_or(u8::try_from(logging_settings.verbosity).unwrap_or(u8::MAX));
-    logging::init(verbosity, format);
-    for field in &loaded.unknown {
-        warn!(field, file = %path.display(), "unknown configuration field, ignored");
+    if flags.init_only {
+        sysctl::apply(&settings.conntrack);
+        return Ok(());
     }
-    let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let settings = Settings::new(loaded.file, flags.hostname_override.as_deref(), &hostname)?;
     // One thread: everything waits for the API server or for the kernel.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(serve(flags, settings))
+    runtime.block_on(serve(flags, settings, &loaded.file, content))
 }
 
-async fn serve(flags: &Flags, settings: Settings) -> anyhow::Result<()> {
+fn start_logging(file: &File) {
+    let format = match file.logging.format.as_str() {
+        "json" => logging::Format::Json,
+        _ => logging::Format::Text,
+    };
+    logging::init(u8::try_from(file.logging.verbosity).unwrap_or(u8::MAX), format);
+}
+
+async fn serve(
+    flags: &Flags,
+    settings: Settings,
+    file: &File,
+    content: Option<String>,
+) -> anyhow::Result<()> {
     let shutdown = shutdown::token()?;
+    // Before anything else, so that no change is missed.
+    let config = match (&flags.config, content) {
+        (Some(path), Some(content)) => {
+            Some(ConfigWatch::new(path, content).context("cannot watch --config")?)
+        }
+        (_, _) => None,
+    };
     info!(version = REFERENCE_VERSION, node = %settings.node_name, "gantry-proxy starts");
     remark(&settings);
+    let metrics = Metrics::new();
+    let server = Server {
+        kubeconfig: settings.kubeconfig.clone(),
+        address: flags.master.clone(),
+    };
+    let client = gantry_kubeapi::connect_to(&server, "gantry-proxy", &metrics.requests).await?;
     sysctl::set_oom_score(settings.oom_score_adj);
     sysctl::apply(&settings.conntrack);
-    let metrics = Metrics::new();
     let health = Health::new(settings.sync_period);
-    listen(&settings, &health, &metrics, &shutdown).await?;
-    let kubeconfig = &settings.kubeconfig;
-    let client = gantry_kubeapi::connect_counted(kubeconfig, "gantry-proxy", &metrics.requests).await?;
+    let shown = Shown {
+        configuration: file.object()?,
+        flags: flags.shown.clone(),
+        profiling: settings.profiling,
+    };
+    for (address, routes) in [
+        (settings.healthz, health.routes(&metrics)),
+        (settings.metrics, pages::routes(shown, &metrics)),
+    ] {
+        if let Some(address) = address {
+            pages::serve(address, routes, settings.bind_hard_fail, shutdown.clone()).await?;
+        }
+    }
+    leftovers::warn_of(&mut gantry_nft::Nft::open().context("nf_tables cannot be used")?);
     let inputs = watch::start(&client, &settings.node_name);
     let proxy = Proxy {
         programmer: Programmer::open(layout(&settings)).context("nf_tables cannot be used")?,
         routes: Routes::open().context("routes cannot be used")?,
         cni_conf_dir: flags.cni_conf_dir.clone(),
+        checks: NodeChecks::new(health.clone()),
         settings,
         health,
         metrics,
     };
-    proxy.run(inputs, shutdown).await;
-    Ok(())
+    // Cancel safe: the table and the routes stay as they are.
+    tokio::select! {
+        ended = proxy.run(inputs, shutdown.clone()) => Ok(ended?),
+        changed = until_changed(config) => {
+            changed.context("cannot watch --config")?;
+            shutdown.cancel();
+            anyhow::bail!("content of the proxy server's configuration file was updated")
+        }
+    }
+}
+
+/// Without a file for ever.
+async fn until_changed(config: Option<ConfigWatch>) -> std::io::Result<()> {
+    match config {
+        Some(config) => config.changed().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Says once what is configured but done otherwise.
@@ -145,36 +190,8 @@ fn layout(settings: &Settings) -> Layout {
     }
 }
 
-/// Starts the two servers. A port in use is an error only if the configuration says so.
-async fn listen(
-    settings: &Settings,
-    health: &Health,
-    metrics: &Metrics,
-    shutdown: &CancellationToken,
-) -> anyhow::Result<()> {
-    let registry = metrics.registry.clone();
-    let paths = Paths::new()
-        .get("/healthz", |_| http::text(StatusCode::OK, "ok"))
-        .get("/proxyMode", |_| http::text(StatusCode::OK, "nftables"))
-        .get("/metrics", move |_| scrape(&registry));
-    for (address, paths) in [
-        (settings.healthz, health.routes(metrics)),
-        (settings.metrics, paths),
-    ] {
-        let Some(address) = address else { continue };
-        if let Err(error) = http::serve(address, paths, shutdown.clone()).await {
-            if settings.bind_hard_fail {
-                return Err(error.into());
-            }
-            warn!(error = format!("{:#}", anyhow::Error::from(error)), "not served");
-        }
-    }
-    Ok(())
-}
-
-/// Removes the table of this program or of the reference, and our routes.
+/// Removes the tables of this program or of the reference, and our routes.
 fn cleanup() -> anyhow::Result<()> {
-    logging::init(0, logging::Format::Text);
     for family in [gantry_nft::Family::Ipv4, gantry_nft::Family::Ipv6] {
         let layout = Layout {
             family,
@@ -184,6 +201,7 @@ fn cleanup() -> anyhow::Result<()> {
         };
         Table::open(layout)?.remove()?;
     }
+    leftovers::warn_of(&mut gantry_nft::Nft::open()?);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

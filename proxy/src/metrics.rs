@@ -6,7 +6,8 @@ use gantry_chassis::metrics::{Level, Registrar, Version, standard};
 use gantry_kubeapi::Requests;
 use gantry_proxy_core::Ruleset;
 use prometheus::{
-    Gauge, GaugeVec, Histogram, IntCounter, IntCounterVec, IntGauge, Registry, exponential_buckets,
+    Gauge, GaugeVec, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry,
+    exponential_buckets,
 };
 
 use crate::programmer::Done;
@@ -26,13 +27,27 @@ pub struct Metrics {
     pub failures: IntCounter,
     /// Chains without use that could not be deleted.
     pub cleanup_failures: IntCounter,
+    /// Changes of the table by others that were noticed.
+    pub repairs: IntCounter,
+    elements: IntGauge,
     /// Answers of `/healthz` by code.
     pub healthz: IntCounterVec,
     /// Answers of `/livez` by code.
     pub livez: IntCounterVec,
+    /// What `/healthz` of the metrics' port said, for `/metrics/slis`.
+    pub slis: Slis,
     /// Requests to the API server.
     pub requests: Requests,
     without_local: GaugeVec,
+}
+
+/// Health checks as service level indicators.
+#[derive(Clone, Debug)]
+pub struct Slis {
+    /// For the scrape.
+    pub registry: Registry,
+    health: IntGaugeVec,
+    checks: IntCounterVec,
 }
 
 /// How long syncs take.
@@ -42,7 +57,9 @@ struct Syncs {
     full: Histogram,
     partial: Histogram,
     flows: Histogram,
+    flows_deleted: IntCounter,
     programming: Histogram,
+    transaction: Histogram,
     last: Gauge,
     last_queued: Gauge,
     elements: IntCounter,
@@ -96,6 +113,15 @@ impl Metrics {
                 "Number of services with a Local traffic policy and no endpoints",
                 &["ip_family", "traffic_policy"],
             ),
+            repairs: r.own().counter(
+                "gantry_table_repairs_total",
+                "Changes of the table by other programs that were noticed",
+            ),
+            elements: r.own().count(
+                "gantry_table_elements",
+                "Elements of all sets and maps of the table when they were last counted",
+            ),
+            slis: Slis::new(),
             requests: Requests::new(r.0),
             registry,
         }
@@ -108,21 +134,28 @@ impl Metrics {
             full,
             partial,
             flows,
+            flows_deleted,
+            transaction,
             last,
             elements,
-            ..
+            programming: _,
+            last_queued: _,
         } = &self.syncs;
         let seconds = (done.planning + done.writing).as_secs_f64();
         all.observe(seconds);
         if done.full { full } else { partial }.observe(seconds);
+        transaction.observe(done.writing.as_secs_f64());
         flows.observe(done.ending.as_secs_f64());
+        flows_deleted.inc_by(u64::try_from(done.ended).unwrap_or(u64::MAX));
         last.set(now_seconds());
         elements.inc_by(u64::try_from(done.elements).unwrap_or(u64::MAX));
         self.changes.settled();
     }
 
-    /// Notes how many services drop traffic because of a Local policy.
+    /// Notes how many elements there are, and how many services drop traffic because of a Local policy.
     pub fn counted(&self, ruleset: &Ruleset) {
+        let elements = ruleset.elements().count();
+        self.elements.set(i64::try_from(elements).unwrap_or(i64::MAX));
         let (internal, external) = ruleset.without_local();
         for (policy, count) in [("internal", internal), ("external", external)] {
             #[expect(clippy::cast_precision_loss, reason = "a count of services")]
@@ -165,6 +198,34 @@ fn programming_buckets() -> Vec<f64> {
         .collect()
 }
 
+impl Slis {
+    fn new() -> Self {
+        let registry = Registry::new();
+        let series = Registrar::new(&registry).level(Level::Stable);
+        Self {
+            health: series.counts(
+                "kubernetes_healthcheck",
+                "This metric records the result of a single healthcheck.",
+                &["name", "type"],
+            ),
+            checks: series.counters(
+                "kubernetes_healthchecks_total",
+                "This metric records the results of all healthcheck.",
+                &["name", "type", "status"],
+            ),
+            registry,
+        }
+    }
+
+    /// Somebody asked, and was answered.
+    pub fn pinged(&self) {
+        self.health.with_label_values(&["ping", "healthz"]).set(1);
+        self.checks
+            .with_label_values(&["ping", "healthz", "success"])
+            .inc();
+    }
+}
+
 impl Syncs {
     fn new(r: Series<'_>) -> Self {
         Self {
@@ -184,6 +245,14 @@ impl Syncs {
                 "conntrack_reconciler_sync_duration_seconds",
                 "ReconcileConntrackFlowsLatency latency in seconds",
             ),
+            flows_deleted: r.counter(
+                "conntrack_reconciler_deleted_entries_total",
+                "Cumulative conntrack flows deleted by conntrack reconciler",
+            ),
+            transaction: r.own().duration(
+                "gantry_table_transaction_duration_seconds",
+                "How long the kernel took to apply the changes of one sync",
+            ),
             programming: r.histogram(
                 "network_programming_duration_seconds",
                 "In Cluster Network Programming Latency in seconds",
@@ -197,7 +266,7 @@ impl Syncs {
                 "sync_proxy_rules_last_queued_timestamp_seconds",
                 "The last time a sync of proxy rules was queued",
             ),
-            elements: Series(r.0.level(Level::Own)).counter(
+            elements: r.own().counter(
                 "gantry_elements_written_total",
                 "Elements of sets and maps written",
             ),
@@ -235,6 +304,16 @@ struct Series<'a>(Registrar<'a>);
 impl Series<'_> {
     fn name(name: &str) -> String {
         format!("kubeproxy_{name}")
+    }
+
+    /// Series that the reference does not have.
+    fn own(self) -> Self {
+        Self(self.0.level(Level::Own))
+    }
+
+    fn count(self, name: &str, help: &str) -> IntGauge {
+        let all = self.0.counts(&Self::name(name), help, &["ip_family"]);
+        all.with_label_values(&[IP_FAMILY])
     }
 
     fn duration(self, name: &str, help: &str) -> Histogram {
@@ -292,6 +371,10 @@ mod tests {
             "kubeproxy_sync_proxy_rules_no_local_endpoints_total",
             "kubeproxy_sync_proxy_rules_nftables_cleanup_failures_total",
             "kubeproxy_conntrack_reconciler_sync_duration_seconds",
+            "kubeproxy_conntrack_reconciler_deleted_entries_total",
+            "kubeproxy_sync_proxy_rules_nftables_sync_failures_total",
+            "kubeproxy_gantry_table_elements",
+            "kubeproxy_gantry_table_transaction_duration_seconds",
             "kubernetes_build_info",
             "process_resident_memory_bytes",
         ] {

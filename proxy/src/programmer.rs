@@ -3,13 +3,19 @@
 //! ```text
 //! Unseen ── find ─┬─ nothing ──> load ────┐
 //!                 ├─ foreign ──> replace ─┼─> Right ── plan, apply ──> Right
-//!                 └─ ours ─────> adopt ───┘     └── refused ──> Wrong ── replace ──> Right
+//!                 └─ ours ─────> adopt ───┘     ├── refused ────────────────> Unseen
+//!                                               ├── notifications lost ─────> Unseen
+//!                                               └── changed by somebody ────> Wrong ── replace ──> Right
 //! ```
+//!
+//! The kernel tells of changes to the table that are not ours ([`Monitor`]): nothing is asked for or listed as long as there are none.
 
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use gantry_nft::{CommitError, Conntrack, Family, OpenError};
-use gantry_proxy_core::{Changes, Conflict, Event, NodeFacts, Planner, stale_flows};
+use gantry_nft::{CommitError, Conntrack, Family, Monitor, OpenError, QueryError, Seen};
+use gantry_proxy_core::{Changes, Conflict, Event, Flows, NodeFacts, Planner};
 use tracing::{debug, info, warn};
 
 use crate::affinity::Affinity;
@@ -19,13 +25,16 @@ use crate::table::{FindError, Found, Layout, Table};
 /// What is known of the kernel's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// Nothing yet: left by the first [`Programmer::sync`] that succeeds.
+    /// Nothing, or nothing that can be relied upon: left by the next [`Programmer::sync`] that succeeds, which lists it once.
     Unseen,
-    /// It is what the planner believes: left when the kernel refuses a change.
+    /// It is what the planner believes: left when the kernel refuses a change or tells of somebody else's.
     Right,
-    /// It is not: left by a full replacement.
+    /// It is not, perhaps in its rules, which are never listed: left by a full replacement.
     Wrong,
 }
+
+/// For more changes than this the notifications of them are not waited for.
+const BULK: usize = 2000;
 
 /// What a sync did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,6 +49,8 @@ pub struct Done {
     pub writing: Duration,
     /// How long it took to end stale flows.
     pub ending: Duration,
+    /// How many were ended.
+    pub ended: usize,
 }
 
 /// Why the table is not right. Retry after a pause.
@@ -51,6 +62,9 @@ pub enum SyncError {
     /// A transaction failed.
     #[error("cannot write the table")]
     Commit(#[from] CommitError),
+    /// The kernel's notifications cannot be read.
+    #[error("cannot watch the table")]
+    Watch(#[from] io::Error),
     /// Chains without use could not be deleted.
     #[error("cannot delete chains that nothing goes to")]
     Tidy(#[source] CommitError),
@@ -61,8 +75,10 @@ pub enum SyncError {
 pub struct Programmer {
     planner: Planner,
     table: Table,
+    monitor: Monitor,
     conntrack: Conntrack,
     affinity: Affinity,
+    flows: Flows,
     phase: Phase,
 }
 
@@ -75,8 +91,10 @@ impl Programmer {
         Ok(Self {
             planner: Planner::default(),
             table: Table::open(layout)?,
+            monitor: Monitor::open()?,
             conntrack: Conntrack::open()?,
             affinity: Affinity::default(),
+            flows: Flows::default(),
             phase: Phase::Unseen,
         })
     }
@@ -103,6 +121,38 @@ impl Programmer {
         self.phase != Phase::Right || self.planner.has_changes()
     }
 
+    /// Becomes readable when there is something for [`Programmer::look`].
+    #[must_use]
+    pub fn notifications(&self) -> BorrowedFd<'_> {
+        self.monitor.as_fd()
+    }
+
+    /// Reads the kernel's notifications: true if somebody else changed the table, which the next [`Programmer::sync`] puts right.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn look(&mut self) -> Result<bool, SyncError> {
+        let seen = self.table.look(&mut self.monitor)?;
+        if self.phase != Phase::Right {
+            return Ok(false);
+        }
+        match seen {
+            Seen::Nothing => return Ok(false),
+            Seen::Change { program } => {
+                warn!(
+                    program,
+                    "another program changed the table of services; making it again"
+                );
+                self.phase = Phase::Wrong;
+            }
+            Seen::Lost => {
+                debug!("too many changes to hear of; looking at the table");
+                self.phase = Phase::Unseen;
+            }
+        }
+        Ok(true)
+    }
+
     /// Brings the table to the present state.
     ///
     /// # Errors
@@ -116,6 +166,7 @@ impl Programmer {
     }
 
     fn bring_up_to_date(&mut self) -> Result<Done, SyncError> {
+        self.look()?;
         match self.phase {
             Phase::Unseen => self.take_over(),
             Phase::Wrong => self.replace(),
@@ -123,28 +174,43 @@ impl Programmer {
                 let start = Instant::now();
                 let changes = self.planner.plan();
                 let planning = start.elapsed();
-                match self.table.apply(&changes) {
-                    Ok(()) => {
-                        let writing = start.elapsed() - planning;
-                        Ok(Done {
-                            elements: changes.len(),
-                            full: false,
-                            planning,
-                            writing,
-                            ending: self.delete_stale(&changes),
-                        })
-                    }
+                match self.write(&changes) {
+                    Ok(()) => Ok(Done {
+                        elements: changes.len(),
+                        planning,
+                        writing: start.elapsed() - planning,
+                        ..self.end_stale(&changes)
+                    }),
                     Err(error) => {
                         warn!(
                             error = with_cause(&error),
-                            "the table is not as expected; replacing it"
+                            "the table is not as expected; putting it right"
                         );
-                        self.phase = Phase::Wrong;
-                        self.replace()
+                        self.phase = Phase::Unseen;
+                        self.take_over().or_else(|_| self.replace())
                     }
                 }
             }
         }
+    }
+
+    /// Writes differences; of many the kernel need not tell us.
+    fn write(&mut self, changes: &Changes) -> Result<(), SyncError> {
+        let bulk = changes.len() > BULK;
+        if bulk {
+            self.monitor.pause()?;
+        }
+        self.table.apply(changes)?;
+        if bulk { self.watch() } else { Ok(()) }
+    }
+
+    /// From here on changes of others are told. One that came just before has removed the table or it is found by the next list.
+    fn watch(&mut self) -> Result<(), SyncError> {
+        self.monitor.listen()?;
+        if !self.table.is_there()? {
+            self.phase = Phase::Wrong;
+        }
+        Ok(())
     }
 
     /// Looks after a table that nothing changed lately: chains without use are deleted, a table that vanished is made again.
@@ -173,6 +239,7 @@ impl Programmer {
 
     fn take_over(&mut self) -> Result<Done, SyncError> {
         let start = Instant::now();
+        self.monitor.pause()?;
         let found = self.table.find()?;
         let (how, changes, chains) = match found {
             Found::Ours { elements, parts } => {
@@ -204,16 +271,20 @@ impl Programmer {
             }
         }
         self.phase = Phase::Right;
+        self.watch()?;
         let writing = start.elapsed() - planning;
         let fronts = self.planner.ruleset().fronts.len();
         info!(fronts, elements, ?planning, ?writing, "{how}");
-        let ending = changes.map(|changes| self.delete_stale(&changes));
+        if let Some(changes) = &changes {
+            self.affinity
+                .follow(changes, self.planner.ruleset(), &mut self.table);
+        }
         Ok(Done {
             elements,
             full: true,
             planning,
             writing,
-            ending: ending.unwrap_or_default(),
+            ..self.end_all_stale()
         })
     }
 
@@ -221,8 +292,10 @@ impl Programmer {
         let start = Instant::now();
         let chains = self.planner.rebuild();
         let planning = start.elapsed();
+        self.monitor.pause()?;
         self.table.replace(&chains, self.planner.ruleset())?;
         self.phase = Phase::Right;
+        self.watch()?;
         let elements = self.planner.ruleset().elements().count();
         let writing = start.elapsed() - planning;
         info!(elements, ?planning, ?writing, "replaced the table");
@@ -231,7 +304,7 @@ impl Programmer {
             full: true,
             planning,
             writing,
-            ending: Duration::ZERO,
+            ..self.end_all_stale()
         })
     }
 
@@ -246,17 +319,40 @@ impl Programmer {
         self.affinity.look_again(self.planner.ruleset(), &mut self.table);
     }
 
-    /// Ends UDP flows whose backend is gone, and has clients forgotten that it was chosen for. A failure is logged: the table is
-    /// right, and such flows end by their time-out.
-    fn delete_stale(&mut self, changes: &Changes) -> Duration {
+    /// Ends the UDP flows whose backend the changes removed, and has clients forgotten that it was chosen for.
+    fn end_stale(&mut self, changes: &Changes) -> Done {
         let start = Instant::now();
         self.affinity
             .follow(changes, self.planner.ruleset(), &mut self.table);
-        let stale = stale_flows(changes, self.planner.ruleset());
-        if let Err(error) = flows::delete(&mut self.conntrack, stale) {
-            warn!(error = with_cause(&error), "cannot delete stale UDP flows");
+        let stale = self.flows.stale(changes, &self.planner);
+        if stale.is_empty() {
+            return Done::default();
         }
-        start.elapsed()
+        ended(start, flows::delete(&mut self.conntrack, &stale))
+    }
+
+    /// Ends all UDP flows that the table, made or found as a whole, would not let begin.
+    fn end_all_stale(&mut self) -> Done {
+        let start = Instant::now();
+        self.flows.forget();
+        let ipv6 = self.table.is_ipv6();
+        ended(start, flows::reconcile(&mut self.conntrack, &self.planner, ipv6))
+    }
+}
+
+/// A failure is logged: the table is right, and such flows end by their time-out.
+fn ended(start: Instant, result: Result<usize, QueryError>) -> Done {
+    let ended = result.unwrap_or_else(|error| {
+        warn!(error = with_cause(&error), "cannot delete stale UDP flows");
+        0
+    });
+    if ended > 0 {
+        debug!(ended, "stale UDP flows deleted");
+    }
+    Done {
+        ended,
+        ending: start.elapsed(),
+        ..Done::default()
     }
 }
 

@@ -59,8 +59,19 @@ pub fn service(object: &slim::Service, ipv6: bool) -> Option<Service> {
         internal: policy(object.internal_traffic_policy.as_deref()),
         external: policy(object.external_traffic_policy.as_deref()),
         affinity_secs: affinity_secs(object),
+        health_check: health_check(object),
         ports: object.ports.iter().filter_map(service_port).collect(),
     })
+}
+
+/// The port is for load balancers that send to nodes with endpoints only (`NeedsHealthCheck` of the reference).
+fn health_check(object: &slim::Service) -> Option<NonZeroU16> {
+    let wanted = object.service_type.as_deref() == Some("LoadBalancer")
+        && object.external_traffic_policy.as_deref() == Some("Local");
+    object
+        .health_check_node_port
+        .filter(|_| wanted)
+        .and_then(port_number)
 }
 
 /// The ranges of a family; none is everybody, which is also what the range of all addresses means. What is not a range is left out,

@@ -5,13 +5,15 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
 use gantry_proxy_core::Route;
 use ipnetwork::IpNetwork;
 use rtnetlink::packet_route::address::AddressAttribute;
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol};
-use rtnetlink::{Handle, RouteMessageBuilder};
+use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder};
+use tokio::sync::Notify;
 use tracing::{info, warn};
 
 /// Marks our routes.
@@ -43,6 +45,7 @@ pub enum RouteError {
 #[derive(Clone, Debug)]
 pub struct Routes {
     handle: Handle,
+    addresses: Arc<Notify>,
 }
 
 impl Routes {
@@ -51,9 +54,23 @@ impl Routes {
     /// # Errors
     /// When there is no netlink.
     pub fn open() -> std::io::Result<Self> {
-        let (connection, handle, _) = rtnetlink::new_connection()?;
+        let groups = [MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
+        let (connection, handle, mut messages) = rtnetlink::new_multicast_connection(&groups)?;
         tokio::spawn(connection);
-        Ok(Self { handle })
+        let addresses = Arc::new(Notify::new());
+        let changed = Arc::clone(&addresses);
+        // Ends with the connection, which ends with the last handle.
+        tokio::spawn(async move {
+            while messages.next().await.is_some() {
+                changed.notify_one();
+            }
+        });
+        Ok(Self { handle, addresses })
+    }
+
+    /// Returns when an address of the host came or went since the last return.
+    pub async fn addresses_changed(&self) {
+        self.addresses.notified().await;
     }
 
     /// Makes our routes exactly these. All that can be set are set, whatever fails.

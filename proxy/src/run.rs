@@ -5,24 +5,30 @@
 //!                └─> Programmer (services, slices) <──┴─ sync ─> kernel
 //! ```
 //!
-//! One task owns everything. Nothing is written before services, slices, nodes and service ranges were listed in full.
+//! One task owns everything. Nothing is written before services, slices, nodes and service ranges were listed in full. Beside the API
+//! server the kernel is listened to: changes of others to the table, and addresses that come and go.
+
+mod host;
 
 use std::collections::BTreeSet;
+use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
+use gantry_chassis::ready;
 use gantry_proxy_core::{Event, Kind, Route};
+use ipnetwork::IpNetwork;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::cluster::Cluster;
-use crate::config::{NodePortRule, Settings};
+use crate::config::{DetectLocal, Settings};
 use crate::health::Health;
-
 use crate::metrics::Metrics;
+use crate::node_checks::NodeChecks;
 use crate::programmer::{Programmer, SyncError, with_cause};
 use crate::routes::Routes;
 use crate::watch::Input;
@@ -34,6 +40,29 @@ const LATEST: Duration = Duration::from_millis(10);
 /// Pause after a failure to write; it doubles up to [`MAX_PAUSE`].
 const MIN_PAUSE: Duration = Duration::from_millis(500);
 const MAX_PAUSE: Duration = Duration::from_secs(30);
+/// A program that keeps changing the table is not answered more often than this.
+const REPAIR_PAUSE: Duration = Duration::from_secs(1);
+/// In mode `NodeCIDR` the node's pod ranges may take this long; the reference's.
+const POD_RANGES_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+
+/// Why the loop ended although nobody asked for it. All are final: the program is to be started again.
+#[derive(Debug, thiserror::Error)]
+pub enum Ended {
+    /// As the reference: what pods there are was decided by these ranges.
+    #[error("the node's pod ranges changed from {before:?} to {now:?}")]
+    PodRangesChanged {
+        /// Before.
+        before: Vec<IpNetwork>,
+        /// Now.
+        now: Vec<IpNetwork>,
+    },
+    /// Without them mode `NodeCIDR` cannot tell pods.
+    #[error("node {0} got no pod ranges within {POD_RANGES_TIMEOUT:?}")]
+    NoPodRanges(String),
+    /// The kernel cannot be listened to.
+    #[error("cannot listen to the kernel")]
+    Kernel(#[from] io::Error),
+}
 
 /// Everything the loop works with.
 #[derive(Debug)]
@@ -48,6 +77,8 @@ pub struct Proxy {
     pub routes: Routes,
     /// What `/healthz` says.
     pub health: Health,
+    /// The health checks of services.
+    pub checks: NodeChecks,
     /// What `/metrics` says.
     pub metrics: Metrics,
 }
@@ -62,6 +93,11 @@ struct Memory {
     triggers: Vec<SystemTime>,
     /// Routes that are set.
     routes: Option<BTreeSet<Route>>,
+    /// In mode `NodeCIDR`: the ranges that decide what a pod is.
+    pod_ranges: Vec<IpNetwork>,
+    started: Instant,
+    /// When a change of somebody else was last put right.
+    repaired: Option<Instant>,
     /// When to try again what failed.
     retry: Option<Instant>,
     pause: Duration,
@@ -69,26 +105,26 @@ struct Memory {
 
 impl Proxy {
     /// Runs until `shutdown`; the table and the routes stay.
-    pub async fn run(mut self, mut inputs: mpsc::Receiver<Input>, shutdown: CancellationToken) {
-        let mut memory = Memory {
-            cluster: Cluster::default(),
-            listed: BTreeSet::new(),
-            local: Vec::new(),
-            triggers: Vec::new(),
-            routes: None,
-            retry: None,
-            pause: MIN_PAUSE,
-        };
+    ///
+    /// # Errors
+    /// When it cannot go on: see [`Ended`].
+    pub async fn run(
+        mut self,
+        mut inputs: mpsc::Receiver<Input>,
+        shutdown: CancellationToken,
+    ) -> Result<(), Ended> {
+        let mut memory = Memory::new();
+        let table = ready::readable(self.programmer.notifications().try_clone_to_owned()?)?;
         let mut tick = interval(self.settings.sync_period);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let retry = memory.retry;
             let due = self.programmer.due().map(Instant::from_std);
             tokio::select! {
-                () = shutdown.cancelled() => return,
+                () = shutdown.cancelled() => return Ok(()),
                 // Cancel safe: a received input is handled at once.
                 input = inputs.recv() => {
-                    let Some(input) = input else { return };
+                    let Some(input) = input else { return Ok(()) };
                     self.take(&mut memory, input);
                     self.gather(&mut memory, &mut inputs).await;
                     self.work(&mut memory).await;
@@ -97,12 +133,70 @@ impl Proxy {
                 () = async { if let Some(at) = due { tokio::time::sleep_until(at).await } }, if due.is_some() => {
                     self.programmer.look_again();
                 }
+                // Cancel safe: readiness stays until it is cleared.
+                ready = table.readable() => {
+                    ready?.clear_ready();
+                    self.look(&mut memory).await;
+                }
+                // Cancel safe: a notice that is not taken stays.
+                () = self.routes.addresses_changed() => {
+                    self.read_local(&mut memory).await;
+                    self.work(&mut memory).await;
+                }
                 _ = tick.tick() => self.tidy(&mut memory).await,
                 // Without a time to retry this branch is off.
                 () = async { if let Some(at) = retry { tokio::time::sleep_until(at).await } }, if retry.is_some() => {
                     self.work(&mut memory).await;
                 }
             }
+            self.check_pod_ranges(&mut memory)?;
+        }
+    }
+
+    /// Mode `NodeCIDR`: the program ends when what it relies upon changes or does not come.
+    fn check_pod_ranges(&self, memory: &mut Memory) -> Result<(), Ended> {
+        if self.settings.detect_local != DetectLocal::NodeCidr || !memory.cluster.is_listed() {
+            return Ok(());
+        }
+        let own = memory.cluster.own(&self.settings);
+        let now = own.map(|node| node.pod_ranges.clone()).unwrap_or_default();
+        let before = std::mem::take(&mut memory.pod_ranges);
+        match (before.is_empty(), own.is_some()) {
+            (true, _) if now.is_empty() && memory.started.elapsed() > POD_RANGES_TIMEOUT => {
+                Err(Ended::NoPodRanges(self.settings.node_name.clone()))
+            }
+            (false, true) if before != now => Err(Ended::PodRangesChanged { before, now }),
+            // A node that is gone says nothing about its ranges.
+            (false, false) => {
+                memory.pod_ranges = before;
+                Ok(())
+            }
+            (true | false, _) => {
+                memory.pod_ranges = now;
+                Ok(())
+            }
+        }
+    }
+
+    /// Did somebody change the table? Then it is put right: at once, but not again and again.
+    async fn look(&mut self, memory: &mut Memory) {
+        match self.programmer.look() {
+            Ok(false) => {}
+            Ok(true) => {
+                self.metrics.repairs.inc();
+                let now = Instant::now();
+                match memory.repaired.map(|at| at + REPAIR_PAUSE) {
+                    Some(at) if at > now => memory.retry = Some(memory.retry.map_or(at, |r| r.min(at))),
+                    Some(_) | None => {
+                        memory.repaired = Some(now);
+                        self.work(memory).await;
+                    }
+                }
+            }
+            Err(error) => warn!(
+                error = with_cause(&error),
+                "changes of others are not noticed now"
+            ),
         }
     }
 
@@ -155,9 +249,11 @@ impl Proxy {
         if memory.routes.is_none() {
             self.read_local(memory).await;
         }
+        memory.cluster.remark(&self.settings);
         self.programmer
             .set_facts(memory.cluster.facts(&self.settings, &memory.local, false));
         let mut right = self.program(memory);
+        right &= self.set_checks(memory).await;
         let own = memory.cluster.own(&self.settings);
         self.health.set_eligible(own.is_some_and(|node| !node.leaving));
         if let (Some(dir), Some(own)) = (&self.cni_conf_dir, own)
@@ -217,42 +313,6 @@ impl Proxy {
         self.metrics.counted(self.programmer.planner().ruleset());
     }
 
-    /// Sets the routes if they changed; false if that failed.
-    async fn set_routes(&mut self, memory: &mut Memory) -> bool {
-        let wanted = memory.cluster.routes(&self.settings);
-        if memory.routes.as_ref() == Some(&wanted) {
-            return true;
-        }
-        match self.routes.set(&wanted).await {
-            Ok(()) => {
-                memory.routes = Some(wanted);
-                true
-            }
-            Err(error) => {
-                warn!(
-                    error = with_cause(&error),
-                    "pods of other nodes are not all reachable"
-                );
-                memory.routes = Some(BTreeSet::new());
-                wanted.is_empty()
-            }
-        }
-    }
-
-    /// The host's own addresses, where the configuration asks for them.
-    async fn read_local(&self, memory: &mut Memory) {
-        if !matches!(self.settings.node_ports, NodePortRule::Ranges(_)) {
-            return;
-        }
-        match self.routes.local_addresses().await {
-            Ok(addresses) => memory.local = addresses,
-            Err(error) => warn!(
-                error = with_cause(&error),
-                "node ports stay on the addresses known so far"
-            ),
-        }
-    }
-
     /// Looks after everything once in a while.
     async fn tidy(&mut self, memory: &mut Memory) {
         if !is_ready(memory) {
@@ -268,13 +328,32 @@ impl Proxy {
         if let Err(error) = self.programmer.tidy() {
             match error {
                 SyncError::Tidy(_) => self.metrics.cleanup_failures.inc(),
-                SyncError::Find(_) | SyncError::Commit(_) => self.metrics.failures.inc(),
+                SyncError::Find(_) | SyncError::Commit(_) | SyncError::Watch(_) => {
+                    self.metrics.failures.inc();
+                }
             }
             warn!(error = with_cause(&error), "the table cannot be looked after");
         }
         // Routes and addresses may have been changed by others.
         memory.routes = None;
         self.work(memory).await;
+    }
+}
+
+impl Memory {
+    fn new() -> Self {
+        Self {
+            cluster: Cluster::default(),
+            listed: BTreeSet::new(),
+            local: Vec::new(),
+            triggers: Vec::new(),
+            routes: None,
+            pod_ranges: Vec::new(),
+            started: Instant::now(),
+            repaired: None,
+            retry: None,
+            pause: MIN_PAUSE,
+        }
     }
 }
 

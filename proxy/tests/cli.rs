@@ -44,7 +44,10 @@ fn an_unknown_flag_is_an_error() {
     let out = run(&["--no-such-flag"]);
     assert_eq!(out.status.code(), Some(1));
     assert!(String::from_utf8(out.stderr).unwrap().contains("--no-such-flag"));
-    assert_eq!(run(&[]).status.code(), Some(1), "--config is required");
+    let nowhere = run(&["--healthz-port=0", "--metrics-port=0"]);
+    assert_eq!(nowhere.status.code(), Some(1));
+    let text = String::from_utf8(nowhere.stderr).unwrap();
+    assert!(text.contains("neither a kubeconfig nor an address"), "{text}");
 }
 
 #[test]
@@ -68,6 +71,31 @@ fn a_bad_file_is_named_with_field_value_and_what_is_allowed() {
     );
     let text = refused(&format!("{HEAD}oomScoreAdj: many"));
     assert!(text.contains("oomScoreAdj") && text.contains("many"), "{text}");
-    let text = refused(HEAD);
-    assert!(text.contains("clientConnection.kubeconfig"), "{text}");
+    let text = refused(&format!(
+        "{HEAD}clientConnection: {{kubeconfig: /nonexistent/k}}\nhealthzBindAddress: 127.0.0.1:0\nmetricsBindAddress: 127.0.0.1:0"
+    ));
+    assert!(text.contains("/nonexistent/k"), "{text}");
+}
+
+#[test]
+fn the_configuration_is_written_complete() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("written.yaml");
+    let target = path.to_str().unwrap();
+    let out = run(&[
+        "--write-config-to",
+        target,
+        "--cluster-cidr=10.244.0.0/16",
+        "--masquerade-all",
+    ]);
+    assert!(out.status.success(), "{out:?}");
+    let written = std::fs::read_to_string(&path).unwrap();
+    assert!(
+        written.contains("\nclusterCIDR: 10.244.0.0/16\n") && written.contains("\nnodePortAddresses:\n"),
+        "{written}"
+    );
+    let again = dir.path().join("again.yaml");
+    let out = run(&["--config", target, "--write-config-to", again.to_str().unwrap()]);
+    assert!(out.status.success(), "{out:?}");
+    assert_eq!(std::fs::read_to_string(&again).unwrap(), written);
 }

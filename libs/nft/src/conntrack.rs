@@ -1,7 +1,7 @@
 //! Tracked connections: deleting exactly those that match a filter.
 //!
-//! Kernels since about 5.8 compare in the kernel (`CTA_FILTER`): one message, nothing listed. Older ones look for one exact flow
-//! instead and say `ENOENT`; then the flows are listed once and the matching ones deleted one by one.
+//! The flows are listed by a filter, which kernels since about 5.8 apply themselves (`CTA_FILTER`) and older ones ignore, compared here
+//! once more, and deleted one by one by tuple and identity: so it is known how many there were.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -79,18 +79,27 @@ impl Conntrack {
         })
     }
 
-    /// Deletes the flows that match, and no other.
+    /// Deletes the flows that match, and no other; says how many there were.
     ///
     /// # Errors
     /// When the kernel cannot be asked.
-    pub fn delete_flows(&mut self, filter: &FlowFilter) -> Result<(), QueryError> {
-        match self
-            .socket
-            .query("the deletion of flows", &delete_request(filter))
-        {
-            Err(e) if e.is_absent() => self.delete_listed(filter),
-            other => other.map(drop),
-        }
+    pub fn delete_flows(&mut self, filter: &FlowFilter) -> Result<usize, QueryError> {
+        let listed = self.socket.query("flows", &list_request(filter))?;
+        self.delete_listed(&listed, filter.family(), |flow| filter.matches(flow))
+    }
+
+    /// Deletes the flows of one family that are chosen; says how many there were.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn delete_chosen(
+        &mut self,
+        ipv6: bool,
+        chosen: impl FnMut(&Flow) -> bool,
+    ) -> Result<usize, QueryError> {
+        let family = if ipv6 { 10 } else { 2 };
+        let listed = self.list(family)?;
+        self.delete_listed(&listed, family, chosen)
     }
 
     /// The flows of one family.
@@ -109,16 +118,20 @@ impl Conntrack {
         self.socket.query("flows", &w.buf)
     }
 
-    /// The way for kernels without filters: list, compare here, delete by the listed tuple and identity.
-    fn delete_listed(&mut self, filter: &FlowFilter) -> Result<(), QueryError> {
-        let answer = self.list(filter.family())?;
-        for message in Messages(&answer) {
+    fn delete_listed(
+        &mut self,
+        listed: &[u8],
+        family: u8,
+        mut chosen: impl FnMut(&Flow) -> bool,
+    ) -> Result<usize, QueryError> {
+        let mut deleted = 0;
+        for message in Messages(listed) {
             let attrs = message.attrs();
-            if !read_flow(attrs).is_some_and(|flow| filter.matches(&flow)) {
+            if !read_flow(attrs).is_some_and(|flow| chosen(&flow)) {
                 continue;
             }
             let mut w = Writer::default();
-            let mark = w.begin_message(head(ct::MSG_DELETE, nlm::ACK, filter.family()));
+            let mark = w.begin_message(head(ct::MSG_DELETE, nlm::ACK, family));
             for kind in [ct::TUPLE_ORIG, ct::ID] {
                 if let Some(payload) = attrs.get(kind) {
                     w.bytes(kind, payload);
@@ -127,10 +140,12 @@ impl Conntrack {
             w.end_message(mark);
             match self.socket.query("the deletion of a flow", &w.buf) {
                 Err(e) if !e.is_absent() => return Err(e),
-                Ok(_) | Err(_) => {}
+                Ok(_) => deleted += 1,
+                // It ended by itself.
+                Err(_) => {}
             }
         }
-        Ok(())
+        Ok(deleted)
     }
 }
 
@@ -146,9 +161,9 @@ fn head(kind: u16, flags: u16, family: u8) -> Head {
     }
 }
 
-fn delete_request(filter: &FlowFilter) -> Vec<u8> {
+fn list_request(filter: &FlowFilter) -> Vec<u8> {
     let mut w = Writer::default();
-    let mark = w.begin_message(head(ct::MSG_DELETE, nlm::ACK, filter.family()));
+    let mark = w.begin_message(head(ct::MSG_GET, nlm::DUMP, filter.family()));
     let mut orig_flags = ct::MATCH_PROTO_NUM | ct::MATCH_PROTO_DST_PORT;
     w.nest(ct::TUPLE_ORIG, |w| {
         if let Some(ip) = filter.original_dst {

@@ -4,7 +4,7 @@
 
 mod support;
 
-use gantry_nft::{Conntrack, FlowFilter};
+use gantry_nft::{Conntrack, Flow, FlowFilter};
 use support::{in_netns, run};
 
 /// Adds a UDP flow to 10.96.0.10:53 that really goes to `backend`.
@@ -56,9 +56,9 @@ fn only_matching_flows_are_deleted() {
             original_port: 54,
             ..filter
         };
-        conntrack.delete_flows(&other_port).unwrap();
+        assert_eq!(conntrack.delete_flows(&other_port).unwrap(), 0);
         assert_eq!(conntrack.flows(false).unwrap().len(), 4);
-        conntrack.delete_flows(&filter).unwrap();
+        assert_eq!(conntrack.delete_flows(&filter).unwrap(), 3);
         let left = conntrack.flows(false).unwrap();
         assert_eq!(left.len(), 1, "{left:?}");
         assert_eq!(left[0].reply_src.to_string(), "10.244.0.6");
@@ -67,7 +67,12 @@ fn only_matching_flows_are_deleted() {
             reply_port: None,
             ..filter
         };
-        conntrack.delete_flows(&any_backend).unwrap();
+        assert_eq!(conntrack.delete_flows(&any_backend).unwrap(), 1);
         assert_eq!(conntrack.flows(false).unwrap(), []);
+        add_flow("10.0.0.1", "10.244.0.5");
+        add_flow("10.0.0.4", "10.244.0.6");
+        let chosen = |flow: &Flow| flow.reply_src.to_string() == "10.244.0.6";
+        assert_eq!(conntrack.delete_chosen(false, chosen).unwrap(), 1);
+        assert_eq!(conntrack.flows(false).unwrap().len(), 1);
     });
 }

@@ -2,29 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail this way")]
 
-use std::process::Command;
+mod support;
 
 use gantry_nft::{Element, Family, FieldType, Monitor, Nft, Seen, Set, Transaction, Value};
+use support::{in_netns, run};
 
 const TABLE: &str = "gantry-test";
 
-/// Runs a test in a new network namespace.
-fn in_netns(test: impl FnOnce() + Send + 'static) {
-    let thread = std::thread::spawn(move || {
-        // SAFETY: only the network namespace of this thread is unshared; no file descriptors or memory are affected.
-        #[allow(unsafe_code)]
-        unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }
-            .expect("these tests need root");
-        test();
-    });
-    if let Err(panic) = thread.join() {
-        std::panic::resume_unwind(panic);
-    }
-}
-
 fn nft(arguments: &str) {
-    let status = Command::new("nft").args(arguments.split(' ')).status();
-    assert!(status.expect("nft runs").success(), "nft {arguments}");
+    run("nft", &arguments.split(' ').collect::<Vec<_>>());
 }
 
 fn skeleton(family: Family, table: &str) -> Transaction {

@@ -15,6 +15,7 @@
 
 pub mod affinity;
 pub mod chain;
+pub mod check;
 pub mod choose;
 pub mod compile;
 pub mod diff;
@@ -29,6 +30,7 @@ pub mod state;
 
 pub use affinity::{Remembered, Suspects};
 pub use chain::{Chain, Part, Scope, Target};
+pub use check::{HealthCheck, health_checks};
 pub use diff::{Changes, Op};
 pub use facts::NodeFacts;
 pub use model::{
@@ -38,7 +40,7 @@ pub use model::{
 pub use nodes::{Node, Route};
 pub use planner::{Conflict, Planner};
 pub use ruleset::{Backend, Element, Front, Masquerade, Program, Ruleset, Verdict};
-pub use stale::{StaleFlows, stale_flows};
+pub use stale::{Flows, StaleFlows, UdpFlow};
 pub use state::{Event, Kind, State};
 
 #[cfg(test)]

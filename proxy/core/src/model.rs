@@ -81,6 +81,8 @@ pub struct Service {
     pub external: Policy,
     /// For how long after its last new connection a client stays with its endpoint, in seconds (`sessionAffinity: ClientIP`).
     pub affinity_secs: Option<NonZeroU32>,
+    /// Where load balancers ask for it: `healthCheckNodePort`.
+    pub health_check: Option<NonZeroU16>,
     /// What it offers.
     pub ports: Box<[ServicePort]>,
 }

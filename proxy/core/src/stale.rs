@@ -2,6 +2,9 @@
 //!
 //! The kernel translates only the first packet of a flow; a UDP client that keeps sending keeps the flow alive, whatever the table
 //! says. TCP ends by itself and is left alone (as the reference does).
+//!
+//! What ends a flow is that its backend no longer serves: neither a policy nor a better endpoint does (`CleanStaleEntries` of the
+//! reference). So a backend that lost its slot but still serves, because it terminates slowly, is remembered until it is gone.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -9,7 +12,8 @@ use std::net::IpAddr;
 use crate::chain::Scope;
 use crate::diff::{Changes, Op};
 use crate::model::Protocol;
-use crate::ruleset::{Element, Front, Ruleset};
+use crate::planner::Planner;
+use crate::ruleset::{Backend, Element, Front};
 
 /// Flows to be deleted: those to `front` whose replies come from `from`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,120 +26,133 @@ pub struct StaleFlows {
     pub port: Option<u16>,
 }
 
-/// The flows that `changes`, once applied, make stale. `after` is the ruleset with them.
-#[must_use]
-pub fn stale_flows(changes: &Changes, after: &Ruleset) -> BTreeSet<StaleFlows> {
-    // A front that only changes its verdict was there before: nothing went past it.
-    let there_before: BTreeSet<Front> = changes
-        .iter()
-        .filter_map(|op| match op {
-            Op::Delete(Element::Front(front, _)) => Some(*front),
-            Op::Delete(_) | Op::Add(_) => None,
-        })
-        .collect();
-    let stale = changes.iter().flat_map(|op| stale_by(op, after));
-    stale
-        .filter(|stale| stale.port.is_some() || !there_before.contains(&stale.front))
-        .collect()
+/// A UDP flow that is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UdpFlow {
+    /// What the client addressed.
+    pub to: IpAddr,
+    /// At which port.
+    pub to_port: u16,
+    /// Where the flow really goes: where replies come from.
+    pub backend: Backend,
 }
 
-fn stale_by(op: &Op, after: &Ruleset) -> Vec<StaleFlows> {
-    match *op {
-        Op::Delete(Element::Slot(front, _, backend)) if front.protocol() == Protocol::Udp => {
-            let used = after.fronts.get(&front).is_some_and(|owned| {
-                [Scope::Cluster, Scope::Local]
-                    .iter()
-                    .any(|s| owned.program.slots(*s).contains(&backend))
-            });
-            let stale = StaleFlows {
-                front,
-                from: backend.address,
-                port: Some(backend.port),
-            };
-            if used { vec![] } else { vec![stale] }
+/// What has to be remembered between two changes.
+#[derive(Clone, Debug, Default)]
+pub struct Flows {
+    /// Backends that have no slot any more and still serve: flows that they have go on.
+    lingering: BTreeSet<(Front, Backend)>,
+}
+
+impl Flows {
+    /// The flows that `changes` make stale; they are applied, and `planner` has them.
+    pub fn stale(&mut self, changes: &Changes, planner: &Planner) -> BTreeSet<StaleFlows> {
+        let mut lost = std::mem::take(&mut self.lingering);
+        let mut stale = BTreeSet::new();
+        // A front that only changes its verdict was there before: nothing went past it.
+        let deleted = |op: &Op| match op {
+            Op::Delete(Element::Front(front, _)) => Some(*front),
+            Op::Delete(_) | Op::Add(_) => None,
+        };
+        let there_before: BTreeSet<Front> = changes.iter().filter_map(deleted).collect();
+        for op in changes.iter() {
+            match *op {
+                Op::Delete(Element::Slot(front, _, backend)) if front.protocol() == Protocol::Udp => {
+                    lost.insert((front, backend));
+                }
+                Op::Add(Element::Front(front, _))
+                    if front.protocol() == Protocol::Udp && !there_before.contains(&front) =>
+                {
+                    stale.extend(past(front, planner));
+                }
+                Op::Delete(_) | Op::Add(_) => {}
+            }
         }
-        // Before the front existed, its packets went to the address itself.
-        Op::Add(Element::Front(front @ Front::Address(address, Protocol::Udp, _), _)) => {
-            vec![StaleFlows {
-                front,
-                from: address,
-                port: None,
-            }]
-        }
-        Op::Add(Element::Front(front @ Front::NodePort(Protocol::Udp, _), _)) => {
-            let nodes = after.facts.node_addresses.iter();
-            nodes
-                .map(|address| StaleFlows {
+        for (front, backend) in lost {
+            if has_slot(front, backend, planner) {
+                continue;
+            }
+            if serves(front, backend, planner) {
+                self.lingering.insert((front, backend));
+            } else {
+                stale.insert(StaleFlows {
                     front,
-                    from: *address,
-                    port: None,
-                })
-                .collect()
+                    from: backend.address,
+                    port: Some(backend.port),
+                });
+            }
         }
-        Op::Delete(_) | Op::Add(_) => vec![],
+        stale
     }
+
+    /// Forgets all: every flow is about to be judged by [`is_stale`].
+    pub fn forget(&mut self) {
+        self.lingering.clear();
+    }
+}
+
+/// True if a flow is addressed to a service but goes where none of its endpoints serves.
+#[must_use]
+pub fn is_stale(flow: &UdpFlow, planner: &Planner) -> bool {
+    let ruleset = planner.ruleset();
+    let at_address = Front::Address(flow.to, Protocol::Udp, flow.to_port);
+    let at_node = Front::NodePort(Protocol::Udp, flow.to_port);
+    let to_node = ruleset.facts.node_addresses.contains(&flow.to);
+    let front = [Some(at_address), to_node.then_some(at_node)]
+        .into_iter()
+        .flatten()
+        .find(|front| ruleset.fronts.contains_key(front));
+    front.is_some_and(|front| !serves(front, flow.backend, planner))
+}
+
+/// Flows from before a front existed: their packets went to the address itself.
+fn past(front: Front, planner: &Planner) -> Vec<StaleFlows> {
+    let addresses = match &front {
+        Front::Address(address, ..) => std::slice::from_ref(address),
+        Front::NodePort(..) => &planner.ruleset().facts.node_addresses,
+    };
+    let flows = |from: &IpAddr| StaleFlows {
+        front,
+        from: *from,
+        port: None,
+    };
+    addresses.iter().map(flows).collect()
+}
+
+fn has_slot(front: Front, backend: Backend, planner: &Planner) -> bool {
+    let owned = planner.ruleset().fronts.get(&front);
+    owned.is_some_and(|owned| {
+        [Scope::Cluster, Scope::Local]
+            .iter()
+            .any(|scope| owned.program.slots(*scope).contains(&backend))
+    })
+}
+
+/// True if a backend is an endpoint of the front's service that takes traffic, chosen or not.
+fn serves(front: Front, backend: Backend, planner: &Planner) -> bool {
+    let Some(owned) = planner.ruleset().fronts.get(&front) else {
+        return false;
+    };
+    let Some(service) = planner.state().service(&owned.owner) else {
+        return false;
+    };
+    let mut ports = service.ports.iter().filter(|port| {
+        port.protocol == front.protocol()
+            && match front {
+                Front::Address(_, _, number) => port.port.get() == number,
+                Front::NodePort(_, number) => port.node_port.is_some_and(|port| port.get() == number),
+            }
+    });
+    ports.any(|port| {
+        planner.state().slices(&owned.owner).any(|slice| {
+            let has_port = slice
+                .ports
+                .iter()
+                .any(|p| p.name == port.name && p.protocol == port.protocol && p.port.get() == backend.port);
+            has_port && slice.endpoints.iter().any(|e| e.address == backend.address)
+        })
+    })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{Backend, Chain, Target, Verdict};
-
-    fn balance(count: u32) -> Verdict {
-        Verdict::Balance(Chain {
-            target: Target::Address,
-            scope: Scope::Cluster,
-            count,
-            sticky: false,
-        })
-    }
-
-    #[test]
-    fn only_flows_of_gone_backends_and_of_new_fronts_are_stale() {
-        let address = IpAddr::from([10, 96, 0, 10]);
-        let backend = |last: u8| Backend {
-            address: [10, 244, 0, last].into(),
-            port: 53,
-        };
-        let of = |protocol| {
-            let front = Front::Address(address, protocol, 53);
-            let ops = vec![
-                Op::Delete(Element::Front(front, balance(2))),
-                Op::Delete(Element::Slot(front, 1, backend(2))),
-                Op::Add(Element::Front(front, balance(1))),
-            ];
-            stale_flows(
-                &Changes {
-                    ops,
-                    ..Changes::default()
-                },
-                &Ruleset::default(),
-            )
-        };
-        let front = Front::Address(address, Protocol::Udp, 53);
-        let gone = StaleFlows {
-            front,
-            from: backend(2).address,
-            port: Some(53),
-        };
-        assert_eq!(of(Protocol::Udp), [gone].into());
-        assert_eq!(of(Protocol::Tcp), [].into(), "TCP ends by itself");
-        let ops = vec![Op::Add(Element::Front(front, balance(1)))];
-        let new = stale_flows(
-            &Changes {
-                ops,
-                ..Changes::default()
-            },
-            &Ruleset::default(),
-        );
-        assert_eq!(
-            new,
-            [StaleFlows {
-                front,
-                from: address,
-                port: None
-            }]
-            .into()
-        );
-    }
-}
+mod tests;

@@ -44,6 +44,8 @@ pub struct State {
     slices: BTreeMap<Key, BTreeMap<Key, Slice>>,
     slice_owners: BTreeMap<Key, Key>,
     changed: BTreeSet<Key>,
+    /// Services that load balancers ask for.
+    checked: BTreeSet<Key>,
     /// Objects that a list in progress has not mentioned yet.
     unlisted: BTreeMap<Kind, BTreeSet<Key>>,
 }
@@ -55,6 +57,10 @@ impl State {
             Event::Service(key, service) => {
                 self.mention(Kind::Service, &key);
                 if self.services.get(&key) != Some(&service) {
+                    match service.health_check {
+                        Some(_) => self.checked.insert(key.clone()),
+                        None => self.checked.remove(&key),
+                    };
                     self.services.insert(key.clone(), service);
                     self.changed.insert(key);
                 }
@@ -89,6 +95,12 @@ impl State {
     /// The slices of a service, in order of their names.
     pub fn slices(&self, service: &str) -> impl Iterator<Item = &Slice> + Clone {
         self.slices.get(service).into_iter().flat_map(BTreeMap::values)
+    }
+
+    /// The services that have a health check port.
+    pub fn checked(&self) -> impl Iterator<Item = (&Key, &Service)> {
+        let known = |key| self.services.get(key).map(|service| (key, service));
+        self.checked.iter().filter_map(known)
     }
 
     /// How many services there are.
@@ -135,6 +147,7 @@ impl State {
     fn drop_service(&mut self, key: &Key) {
         self.mention(Kind::Service, key);
         if self.services.remove(key).is_some() {
+            self.checked.remove(key);
             self.changed.insert(key.clone());
         }
     }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
 use super::duration::GoDuration;
@@ -18,6 +18,7 @@ pub struct File {
     /// Must be `KubeProxyConfiguration`.
     pub kind: String,
     /// Feature gates: accepted.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub feature_gates: BTreeMap<String, bool>,
     /// How to reach the API server.
     pub client_connection: ClientConnection,
@@ -39,14 +40,14 @@ pub struct File {
     pub show_hidden_metrics_for_version: String,
     /// Anything but `kernelspace` runs nftables.
     pub mode: String,
-    /// Accepted: another mode's.
-    pub iptables: BTreeMap<String, Value>,
-    /// Accepted: another mode's.
-    pub ipvs: BTreeMap<String, Value>,
+    /// Of another mode: its source translation and resync are ours when it was chosen.
+    pub iptables: Iptables,
+    /// Of another mode: its resync is ours when it was chosen.
+    pub ipvs: Ipvs,
     /// Source translation and resync.
     pub nftables: Nftables,
     /// Accepted: another system's.
-    pub winkernel: BTreeMap<String, Value>,
+    pub winkernel: Winkernel,
     /// How pods of this node are told from others.
     pub detect_local_mode: String,
     /// Parameters of that.
@@ -55,6 +56,7 @@ pub struct File {
     #[serde(rename = "clusterCIDR")]
     pub cluster_cidr: String,
     /// Where node ports are served: CIDRs or `primary`.
+    #[serde(serialize_with = "null_if_empty")]
     pub node_port_addresses: Vec<String>,
     /// For this process.
     pub oom_score_adj: i32,
@@ -65,6 +67,7 @@ pub struct File {
     /// Accepted: ignored by the reference too.
     pub port_range: String,
     /// Accepted: another system's.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub windows_run_as_service: bool,
 }
 
@@ -79,6 +82,7 @@ pub struct ClientConnection {
     /// Accepted.
     pub content_type: String,
     /// Accepted: four watches need no limit.
+    #[serde(serialize_with = "short_number")]
     pub qps: f64,
     /// Accepted.
     pub burst: i32,
@@ -89,14 +93,18 @@ pub struct ClientConnection {
 #[serde(rename_all = "camelCase", default)]
 pub struct Logging {
     /// `text` or `json`.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub format: String,
     /// Accepted.
+    #[serde(skip_serializing_if = "Value::is_null")]
     pub flush_frequency: Value,
     /// As `-v`.
     pub verbosity: u32,
     /// Accepted.
+    #[serde(skip_serializing_if = "Value::is_null")]
     pub vmodule: Value,
     /// Accepted.
+    #[serde(skip_serializing_if = "Value::is_null")]
     pub options: Value,
 }
 
@@ -112,6 +120,63 @@ pub struct Nftables {
     pub sync_period: GoDuration,
     /// Accepted: changes are gathered for milliseconds, not for a second.
     pub min_sync_period: GoDuration,
+}
+
+/// `iptables`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Iptables {
+    /// Accepted: no packet mark is used.
+    pub masquerade_bit: i32,
+    /// Masquerade everything that goes to a ClusterIP.
+    pub masquerade_all: bool,
+    /// Accepted: node ports are never served on loopback.
+    pub localhost_node_ports: bool,
+    /// How often the table is looked after without a change.
+    pub sync_period: GoDuration,
+    /// Accepted.
+    pub min_sync_period: GoDuration,
+}
+
+/// `ipvs`.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Ipvs {
+    /// How often the table is looked after without a change.
+    pub sync_period: GoDuration,
+    /// Accepted.
+    pub min_sync_period: GoDuration,
+    /// Accepted.
+    pub scheduler: String,
+    /// Accepted.
+    #[serde(rename = "excludeCIDRs", serialize_with = "null_if_empty")]
+    pub exclude_cidrs: Vec<String>,
+    /// Accepted.
+    #[serde(rename = "strictARP")]
+    pub strict_arp: bool,
+    /// Accepted.
+    pub tcp_timeout: GoDuration,
+    /// Accepted.
+    pub tcp_fin_timeout: GoDuration,
+    /// Accepted.
+    pub udp_timeout: GoDuration,
+}
+
+/// `winkernel`.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Winkernel {
+    /// Accepted.
+    pub network_name: String,
+    /// Accepted.
+    pub source_vip: String,
+    /// Accepted.
+    #[serde(rename = "enableDSR")]
+    pub enable_dsr: bool,
+    /// Accepted.
+    pub root_hns_endpoint_name: String,
+    /// Accepted.
+    pub forward_health_check_vip: bool,
 }
 
 /// `detectLocal`.
@@ -144,6 +209,19 @@ pub struct Conntrack {
     pub udp_stream_timeout: GoDuration,
 }
 
+/// As Go writes it: without a fraction when there is none.
+fn short_number<S: Serializer>(number: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    match format!("{number}").parse::<i64>() {
+        Ok(whole) => serializer.serialize_i64(whole),
+        Err(_) => serializer.serialize_f64(*number),
+    }
+}
+
+/// As Go writes an empty list that nobody made.
+fn null_if_empty<S: Serializer>(list: &[String], serializer: S) -> Result<S::Ok, S::Error> {
+    (!list.is_empty()).then_some(list).serialize(serializer)
+}
+
 fn seconds(seconds: u64) -> GoDuration {
     GoDuration(std::time::Duration::from_secs(seconds))
 }
@@ -164,10 +242,10 @@ impl Default for File {
             enable_profiling: false,
             show_hidden_metrics_for_version: String::new(),
             mode: String::new(),
-            iptables: BTreeMap::new(),
-            ipvs: BTreeMap::new(),
+            iptables: Iptables::default(),
+            ipvs: Ipvs::default(),
             nftables: Nftables::default(),
-            winkernel: BTreeMap::new(),
+            winkernel: Winkernel::default(),
             detect_local_mode: String::new(),
             detect_local: DetectLocal::default(),
             cluster_cidr: String::new(),
@@ -177,6 +255,18 @@ impl Default for File {
             config_sync_period: seconds(15 * 60),
             port_range: String::new(),
             windows_run_as_service: false,
+        }
+    }
+}
+
+impl Default for Iptables {
+    fn default() -> Self {
+        Self {
+            masquerade_bit: 14,
+            masquerade_all: false,
+            localhost_node_ports: true,
+            sync_period: seconds(30),
+            min_sync_period: seconds(1),
         }
     }
 }

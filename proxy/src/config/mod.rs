@@ -3,9 +3,11 @@
 //! Read as the reference reads it: an unknown field is named in the log and ignored, a wrong value is an error that says which
 //! field, which value and what is allowed.
 
+mod complete;
 mod duration;
 mod file;
 mod settings;
+mod watch;
 
 use std::path::{Path, PathBuf};
 
@@ -14,6 +16,7 @@ use serde_json::Value;
 pub use duration::GoDuration;
 pub use file::{Conntrack, File};
 pub use settings::{DetectLocal, NodePortRule, Settings};
+pub use watch::ConfigWatch;
 
 const API_VERSION: &str = "kubeproxy.config.k8s.io/v1alpha1";
 const KIND: &str = "KubeProxyConfiguration";
@@ -37,6 +40,9 @@ pub enum ConfigError {
         /// Where and what.
         problem: String,
     },
+    /// The same of a configuration that flags make.
+    #[error("command line: {0}")]
+    CommandLine(String),
     /// A value that has no meaning.
     #[error("configuration field {field}: `{value}` is not allowed, only {allowed}")]
     Invalid {
@@ -47,9 +53,21 @@ pub enum ConfigError {
         /// What may stand there.
         allowed: &'static str,
     },
+    /// The configuration cannot be written down.
+    #[error("cannot write the configuration down: {0}")]
+    Unwritable(String),
 }
 
-/// A file's content, and the fields in it that nobody knows.
+/// Where a configuration comes from.
+#[derive(Debug)]
+enum Source<'a> {
+    /// A file's content.
+    Text(&'a str),
+    /// Fields that the command line set.
+    Fields(Value),
+}
+
+/// A configuration, and the fields in it that nobody knows.
 #[derive(Debug)]
 pub struct Loaded {
     /// The content with defaults.
@@ -58,23 +76,55 @@ pub struct Loaded {
     pub unknown: Vec<String>,
 }
 
-/// Reads a configuration file.
+impl Loaded {
+    /// Logging is also what flags say.
+    ///
+    /// # Errors
+    /// When a value is not allowed.
+    pub fn set_logging(&mut self, flags: &serde_json::Map<String, Value>) -> Result<(), ConfigError> {
+        let failed = |error: serde_json::Error| ConfigError::CommandLine(error.to_string());
+        let mut logging = serde_json::to_value(&self.file.logging).map_err(failed)?;
+        if let Some(fields) = logging.as_object_mut() {
+            fields.extend(flags.clone());
+        }
+        self.file.logging = serde_json::from_value(logging).map_err(failed)?;
+        Ok(())
+    }
+}
+
+/// Reads a configuration file; gives back its content too.
 ///
 /// # Errors
 /// When it cannot be read or is no KubeProxyConfiguration.
-pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
+pub fn load(path: &Path) -> Result<(Loaded, String), ConfigError> {
     let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
         path: path.to_owned(),
         source,
     })?;
-    parse(&text).map_err(|problem| ConfigError::Malformed {
+    let loaded = parse(Source::Text(&text)).map_err(|problem| ConfigError::Malformed {
         path: path.to_owned(),
         problem,
-    })
+    })?;
+    Ok((loaded, text))
 }
 
-fn parse(text: &str) -> Result<Loaded, String> {
-    let mut value: Value = serde_saphyr::from_str(text).map_err(|e| format!("is not valid YAML: {e}"))?;
+/// The configuration that is made of flags alone: an object with the fields that they set.
+///
+/// # Errors
+/// When a value is not allowed.
+pub fn of_fields(fields: Value) -> Result<Loaded, ConfigError> {
+    parse(Source::Fields(fields)).map_err(ConfigError::CommandLine)
+}
+
+fn parse(source: Source<'_>) -> Result<Loaded, String> {
+    let mut value: Value = match source {
+        Source::Text(text) => serde_saphyr::from_str(text).map_err(|e| format!("is not valid YAML: {e}"))?,
+        Source::Fields(mut fields) => {
+            fields["apiVersion"] = API_VERSION.into();
+            fields["kind"] = KIND.into();
+            fields
+        }
+    };
     drop_nulls(&mut value);
     if !value.is_object() {
         return Err("is not a YAML mapping".to_owned());

@@ -40,8 +40,8 @@ pub enum NodePortRule {
 /// Everything that is configured.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The kubeconfig file.
-    pub kubeconfig: PathBuf,
+    /// The kubeconfig file; without one, and without a master, the program runs in a pod of the cluster.
+    pub kubeconfig: Option<PathBuf>,
     /// This node's name.
     pub node_name: String,
     /// What the mode in the file was: anything else than `nftables` is remarked on.
@@ -54,6 +54,8 @@ pub struct Settings {
     pub metrics: Option<SocketAddr>,
     /// A port in use ends the program.
     pub bind_hard_fail: bool,
+    /// Serve what there is for profilers.
+    pub profiling: bool,
     /// Pod detection.
     pub detect_local: DetectLocal,
     /// Masquerade everything to ClusterIPs.
@@ -81,6 +83,7 @@ impl Settings {
             &file.hostname_override,
             hostname,
         ];
+        let full = file.completed();
         // The reference's rule: blanks cut, lower case.
         let node_name = names
             .iter()
@@ -90,24 +93,22 @@ impl Settings {
             node_name: node_name.unwrap_or_default(),
             mode: mode(&file)?,
             bind_address: bind_address(&file)?,
-            healthz: listen_address("healthzBindAddress", &file.healthz_bind_address, "0.0.0.0:10256")?,
+            healthz: listen_address("healthzBindAddress", &full.healthz_bind_address, "0.0.0.0:10256")?,
             metrics: listen_address(
                 "metricsBindAddress",
-                &file.metrics_bind_address,
+                &full.metrics_bind_address,
                 "127.0.0.1:10249",
             )?,
             bind_hard_fail: file.bind_address_hard_fail,
             detect_local: detect_local(&file)?,
-            masquerade_all: file.nftables.masquerade_all,
+            masquerade_all: masquerade_all(&file),
             masquerade_bit: masquerade_bit(&file)?,
             node_ports: node_ports(&file)?,
-            sync_period: if file.nftables.sync_period.0.is_zero() {
-                SYNC_PERIOD
-            } else {
-                file.nftables.sync_period.0
-            },
+            sync_period: sync_period(&file),
             oom_score_adj: oom_score(&file)?,
-            kubeconfig: kubeconfig(&file)?,
+            kubeconfig: Some(PathBuf::from(&file.client_connection.kubeconfig))
+                .filter(|path| !path.as_os_str().is_empty()),
+            profiling: file.enable_profiling,
             conntrack: file.conntrack,
         })
     }
@@ -132,16 +133,23 @@ fn invalid<T>(field: &'static str, value: impl ToString, allowed: &'static str) 
     })
 }
 
-fn kubeconfig(file: &File) -> Result<PathBuf, ConfigError> {
-    let path = &file.client_connection.kubeconfig;
-    if path.is_empty() {
-        return invalid(
-            "clientConnection.kubeconfig",
-            path,
-            "the path of a kubeconfig file",
-        );
+/// Where the mode that was asked for says it.
+fn masquerade_all(file: &File) -> bool {
+    match file.mode.as_str() {
+        "nftables" => file.nftables.masquerade_all,
+        _ => file.iptables.masquerade_all || file.nftables.masquerade_all,
     }
-    Ok(path.into())
+}
+
+/// The same, of the mode that was asked for; the default stands for nothing said.
+fn sync_period(file: &File) -> Duration {
+    let (of_mode, ours) = match file.mode.as_str() {
+        "nftables" => (file.nftables.sync_period, file.nftables.sync_period),
+        "ipvs" => (file.ipvs.sync_period, file.nftables.sync_period),
+        _ => (file.iptables.sync_period, file.nftables.sync_period),
+    };
+    let said = |period: &Duration| !period.is_zero() && *period != SYNC_PERIOD;
+    [ours.0, of_mode.0].into_iter().find(said).unwrap_or(SYNC_PERIOD)
 }
 
 fn mode(file: &File) -> Result<String, ConfigError> {

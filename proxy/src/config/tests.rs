@@ -63,7 +63,7 @@ winkernel:
 "#;
 
 fn settings(text: &str) -> Result<Settings, ConfigError> {
-    Settings::new(parse(text).expect("a file").file, None, "Node-1\n")
+    Settings::new(parse(Source::Text(text)).expect("a file").file, None, "Node-1\n")
 }
 
 /// A small valid file with these lines.
@@ -73,7 +73,7 @@ fn with(lines: &str) -> String {
 
 #[test]
 fn kubeadms_file_is_taken_with_the_references_defaults() {
-    let loaded = parse(KUBEADM).expect("valid");
+    let loaded = parse(Source::Text(KUBEADM)).expect("valid");
     assert_eq!(loaded.unknown, Vec::<String>::new());
     let settings = settings(KUBEADM).expect("valid");
     assert_eq!(settings.node_name, "node-1");
@@ -101,7 +101,7 @@ fn kubeadms_file_is_taken_with_the_references_defaults() {
 
 #[test]
 fn unknown_fields_are_named_and_ignored() {
-    let loaded = parse(&with("nftables:\n  masqueradeAl: true\nfoo: 1")).expect("lenient");
+    let loaded = parse(Source::Text(&with("nftables:\n  masqueradeAl: true\nfoo: 1"))).expect("lenient");
     assert_eq!(loaded.unknown, ["foo", "nftables.masqueradeAl"]);
 }
 
@@ -131,18 +131,18 @@ fn wrong_values_name_field_value_and_what_is_allowed() {
             "{error}"
         );
     }
-    let error = parse(&with("nftables:\n  syncPeriod: soon")).unwrap_err();
+    let error = parse(Source::Text(&with("nftables:\n  syncPeriod: soon"))).unwrap_err();
     assert!(
         error.contains("nftables.syncPeriod") && error.contains("soon"),
         "{error}"
     );
-    let error = parse("apiVersion: v1\nkind: Pod").unwrap_err();
+    let error = parse(Source::Text("apiVersion: v1\nkind: Pod")).unwrap_err();
     assert!(
         error.contains("apiVersion") && error.contains(API_VERSION),
         "{error}"
     );
-    assert!(parse("[").is_err());
-    assert!(parse("just text").is_err());
+    assert!(parse(Source::Text("[")).is_err());
+    assert!(parse(Source::Text("just text")).is_err());
 }
 
 #[test]
@@ -157,4 +157,20 @@ fn listen_addresses_come_in_three_forms() {
         settings.metrics.map(|a| a.to_string()).as_deref(),
         Some("127.0.0.5:10249")
     );
+}
+
+#[test]
+fn another_modes_source_translation_and_resync_are_taken_over() {
+    let other = settings(&with(
+        "mode: iptables\niptables: {masqueradeAll: true, syncPeriod: 10s}",
+    ))
+    .expect("valid");
+    assert!(other.masquerade_all);
+    assert_eq!(other.sync_period.as_secs(), 10);
+    let own = settings(&with(
+        "mode: nftables\niptables: {masqueradeAll: true, syncPeriod: 10s}",
+    ))
+    .expect("valid");
+    assert!(!own.masquerade_all);
+    assert_eq!(own.sync_period.as_secs(), 30);
 }

@@ -9,7 +9,7 @@ mod layout;
 
 use std::collections::BTreeSet;
 
-use gantry_nft::{CommitError, Nft, OpenError, QueryError, Transaction};
+use gantry_nft::{CommitError, Family, Monitor, Nft, OpenError, QueryError, Seen, Transaction};
 use gantry_proxy_core::{Changes, Element, Op, Part, Ruleset};
 
 pub use layout::{InterfaceName, Layout, Masquerading, NodePorts, Pods, TABLE};
@@ -67,6 +67,20 @@ impl Table {
             return Ok(false);
         };
         Ok(info.comment == self.layout.comment() && is_complete(&self.nft.chains(family, TABLE)?))
+    }
+
+    /// What others did to it, as far as the kernel told it.
+    ///
+    /// # Errors
+    /// When the notifications cannot be read.
+    pub fn look(&self, monitor: &mut Monitor) -> std::io::Result<Seen> {
+        monitor.look(self.layout.family, TABLE, self.nft.port()?)
+    }
+
+    /// True if it is the table of IPv6.
+    #[must_use]
+    pub fn is_ipv6(&self) -> bool {
+        self.layout.family == Family::Ipv6
     }
 
     /// Looks at what is there.

@@ -4,6 +4,8 @@
 
 mod affinity;
 mod changes;
+mod flows;
+mod foreign;
 mod objects;
 mod pods;
 mod rig;

@@ -72,6 +72,7 @@ pub(super) fn service(number_of: u8, internal: Policy, external: Policy) -> Even
         internal,
         external,
         ports: [port].into(),
+        ..Service::default()
     };
     Event::Service(format!("ns/s{number_of}").into(), service)
 }
