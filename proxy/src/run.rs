@@ -9,6 +9,7 @@
 //! server the kernel is listened to: changes of others to the table, and addresses that come and go.
 
 mod host;
+mod pod_ranges;
 
 use std::collections::BTreeSet;
 use std::io;
@@ -32,6 +33,7 @@ use crate::node_checks::NodeChecks;
 use crate::programmer::{Programmer, SyncError, with_cause};
 use crate::routes::Routes;
 use crate::watch::Input;
+use pod_ranges::PodRanges;
 
 /// Inputs that follow each other this closely are written together.
 const QUIET: Duration = Duration::from_millis(2);
@@ -42,9 +44,6 @@ const MIN_PAUSE: Duration = Duration::from_millis(500);
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 /// A program that keeps changing the table is not answered more often than this.
 const REPAIR_PAUSE: Duration = Duration::from_secs(1);
-/// In mode `NodeCIDR` the node's pod ranges may take this long; the reference's.
-const POD_RANGES_TIMEOUT: Duration = Duration::from_secs(5 * 60);
-
 /// Why the loop ended although nobody asked for it. All are final: the program is to be started again.
 #[derive(Debug, thiserror::Error)]
 pub enum Ended {
@@ -57,7 +56,7 @@ pub enum Ended {
         now: Vec<IpNetwork>,
     },
     /// Without them mode `NodeCIDR` cannot tell pods.
-    #[error("node {0} got no pod ranges within {POD_RANGES_TIMEOUT:?}")]
+    #[error("node {0} got no pod ranges within {limit:?}", limit = pod_ranges::TIMEOUT)]
     NoPodRanges(String),
     /// The kernel cannot be listened to.
     #[error("cannot listen to the kernel")]
@@ -93,9 +92,11 @@ struct Memory {
     triggers: Vec<SystemTime>,
     /// Routes that are set.
     routes: Option<BTreeSet<Route>>,
-    /// In mode `NodeCIDR`: the ranges that decide what a pod is.
-    pod_ranges: Vec<IpNetwork>,
+    /// For mode `NodeCIDR`.
+    pod_ranges: PodRanges,
     started: Instant,
+    /// Changes from before this are not this program's to be late with.
+    since: SystemTime,
     /// When a change of somebody else was last put right.
     repaired: Option<Instant>,
     /// When to try again what failed.
@@ -153,29 +154,14 @@ impl Proxy {
         }
     }
 
-    /// Mode `NodeCIDR`: the program ends when what it relies upon changes or does not come.
     fn check_pod_ranges(&self, memory: &mut Memory) -> Result<(), Ended> {
         if self.settings.detect_local != DetectLocal::NodeCidr || !memory.cluster.is_listed() {
             return Ok(());
         }
         let own = memory.cluster.own(&self.settings);
-        let now = own.map(|node| node.pod_ranges.clone()).unwrap_or_default();
-        let before = std::mem::take(&mut memory.pod_ranges);
-        match (before.is_empty(), own.is_some()) {
-            (true, _) if now.is_empty() && memory.started.elapsed() > POD_RANGES_TIMEOUT => {
-                Err(Ended::NoPodRanges(self.settings.node_name.clone()))
-            }
-            (false, true) if before != now => Err(Ended::PodRangesChanged { before, now }),
-            // A node that is gone says nothing about its ranges.
-            (false, false) => {
-                memory.pod_ranges = before;
-                Ok(())
-            }
-            (true | false, _) => {
-                memory.pod_ranges = now;
-                Ok(())
-            }
-        }
+        memory
+            .pod_ranges
+            .check(&self.settings.node_name, own, memory.started.elapsed())
     }
 
     /// Did somebody change the table? Then it is put right: at once, but not again and again.
@@ -233,9 +219,15 @@ impl Proxy {
                 }
                 self.programmer.apply(event);
             }
-            Some(Input::Triggered(time)) => memory.triggers.push(time),
-            // The others are the cluster's own.
-            Some(Input::Node(..) | Input::ServiceRanges(..) | Input::ListStart(_) | Input::ListEnd(_))
+            Some(Input::Triggered(time)) if time > memory.since => memory.triggers.push(time),
+            // The others are the cluster's own, or old.
+            Some(
+                Input::Triggered(_)
+                | Input::Node(..)
+                | Input::ServiceRanges(..)
+                | Input::ListStart(_)
+                | Input::ListEnd(_),
+            )
             | None => {}
         }
     }
@@ -348,8 +340,9 @@ impl Memory {
             local: Vec::new(),
             triggers: Vec::new(),
             routes: None,
-            pod_ranges: Vec::new(),
+            pod_ranges: PodRanges::default(),
             started: Instant::now(),
+            since: SystemTime::now(),
             repaired: None,
             retry: None,
             pause: MIN_PAUSE,
