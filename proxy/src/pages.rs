@@ -23,7 +23,7 @@ const PAUSE: Duration = Duration::from_secs(5);
 const PROGRAM: Program = Program {
     name: "kube-proxy",
     version: REFERENCE_VERSION,
-    paths: &["/configz", "/healthz", "/metrics", "/proxyMode"],
+    paths: &["/configz", "/flagz", "/healthz", "/metrics", "/proxyMode"],
 };
 
 /// What the pages show.

@@ -20,6 +20,7 @@ mod logs_follow;
 mod network;
 mod node;
 mod probes;
+mod proxy;
 mod raw;
 mod restarts;
 mod stats;
