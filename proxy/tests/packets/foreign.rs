@@ -84,6 +84,19 @@ fn any_change_of_our_table_is_put_right_and_flows_that_slipped_past_end() {
 }
 
 #[test]
+fn what_the_kernel_learns_by_itself_is_no_change() {
+    let mut rig = Rig::new();
+    let mut sticky = web();
+    sticky.affinity_secs = std::num::NonZeroU32::new(60);
+    rig.apply([service(sticky), endpoints(&[A, B])]);
+    for host in [&rig.client, &rig.outside, &rig.node] {
+        assert!(matches!(host.tcp(VIP), Outcome::Answer(..)));
+        assert!(matches!(host.udp(VIP), Outcome::Answer(..)));
+    }
+    assert!(!rig.proxy.look().unwrap(), "clients are remembered");
+}
+
+#[test]
 fn a_change_that_comes_before_ours_is_seen_with_ours() {
     let mut rig = Rig::new();
     rig.apply([service(web()), endpoints(&[A])]);
