@@ -111,6 +111,8 @@ pub(crate) struct Warning {
 pub(crate) struct ProbeSet {
     stage: Arc<watch::Sender<Stage>>,
     _tasks: Vec<AbortOnDropHandle<()>>,
+    /// A startup probe that has succeeded is shown until the instance ends.
+    _series: Vec<Arc<ProbeSeries>>,
 }
 
 /// What all probes of an instance have in common.
@@ -142,7 +144,7 @@ impl Probes {
             Stage::Starting
         }));
         let begun = instant_of(target.started_at);
-        let mut tasks = Vec::new();
+        let (mut tasks, mut all_series) = (Vec::new(), Vec::new());
         for kind in [ProbeKind::Startup, ProbeKind::Liveness, ProbeKind::Readiness] {
             let Some(probe) = probe_of(container, kind) else {
                 continue;
@@ -157,9 +159,11 @@ impl Probes {
                 gated: !started,
                 adopted: spread,
             };
+            let series = Arc::new(self.metrics.of(&target.pod, &target.container, kind));
+            all_series.push(Arc::clone(&series));
             let runner = Runner {
                 machine: ProbeMachine::new(kind, settings, birth, Instant::now()),
-                series: self.metrics.of(&target.pod, &target.container, kind),
+                series,
                 target: target.clone(),
                 checker: Checker::new(Arc::clone(&self.exec)),
                 stage: Arc::clone(&stage),
@@ -167,7 +171,11 @@ impl Probes {
             };
             tasks.push(AbortOnDropHandle::new(tokio::spawn(runner.run())));
         }
-        (!tasks.is_empty()).then_some(ProbeSet { stage, _tasks: tasks })
+        (!tasks.is_empty()).then_some(ProbeSet {
+            stage,
+            _tasks: tasks,
+            _series: all_series,
+        })
     }
 }
 
@@ -182,7 +190,7 @@ impl ProbeSet {
 struct Runner {
     machine: ProbeMachine,
     target: Target,
-    series: ProbeSeries,
+    series: Arc<ProbeSeries>,
     checker: Checker,
     stage: Arc<watch::Sender<Stage>>,
     events: mpsc::Sender<ProbeEvent>,

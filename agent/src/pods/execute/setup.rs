@@ -32,7 +32,11 @@ impl PodHands {
         cgroup.map_err(|e| failed("FailedCreatePodContainer", &e))?;
         files::make_log_directory(&tools.node.pod_logs_dir, pod).map_err(|e| failed("Failed", &e))?;
         *self.mounts() = Arc::new(mounts.map_err(|e| not_mounted(&e))?);
-        tools.metrics.starts.phase(Phase::Volumes, begun.elapsed());
+        let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+        // A pod that was there before the agent does not start.
+        if tools.observed(uid).sandboxes.is_empty() {
+            tools.metrics.starts.phase(Phase::Volumes, begun.elapsed());
+        }
         Ok(Outcome::Done)
     }
 }
