@@ -86,6 +86,8 @@ kind: KubeProxyConfiguration
 clientConnection: {kubeconfig: $config/kubeconfig.conf}
 clusterCIDR: $POD_CIDR
 mode: nftables
+# Prometheus scrapes from outside of the node; the default is the node's own 127.0.0.1.
+metricsBindAddress: 0.0.0.0:10249
 # The host's connection tracking limits are not the test bed's to change.
 conntrack: {maxPerCore: 0}
 YAML

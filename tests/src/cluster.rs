@@ -25,6 +25,7 @@ mod machine;
 mod netns;
 mod node_api;
 pub mod pods;
+pub mod prometheus;
 mod report;
 mod session;
 pub mod wait;

@@ -17,6 +17,7 @@ mod exposition;
 mod logs;
 mod logs_errors;
 mod logs_follow;
+mod metrics;
 mod network;
 mod node;
 mod probes;
