@@ -52,7 +52,10 @@ fn programs() -> PathBuf {
         .stderr(Stdio::inherit())
         .output()
         .unwrap_or_else(|error| panic!("cannot run hack/prometheus: {error}"));
-    assert!(output.status.success(), "hack/prometheus: {output:?}");
+    assert!(
+        output.status.success(),
+        "run hack/prometheus first, the network of the machines leads nowhere: {output:?}"
+    );
     PathBuf::from(String::from_utf8_lossy(&output.stdout).trim())
 }
 
