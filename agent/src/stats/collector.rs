@@ -3,14 +3,14 @@
 //! Input: the pods that run, from the runtime's cache. Every scrape opens what is new, forgets what is gone and reads
 //! the rest, one after the other; a scrape of a full node takes a few milliseconds, on a blocking thread.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gantry_agent_core::observed::{ContainerState, ObservedPod};
 use gantry_agent_core::stats::figures::{Figures, Limits};
-use gantry_agent_core::stats::parse::{memory, net, process};
+use gantry_agent_core::stats::parse::{memory, net, process as proc_files};
 use gantry_agent_core::stats::rate::Rate;
 use gantry_agent_core::stats::resource;
 use gantry_agent_core::stats::summary::make::Reading;
@@ -18,13 +18,16 @@ use gantry_agent_core::stats::text::{Identity, Labels};
 use jiff::Timestamp;
 
 use super::disks::Disks;
-use super::group::{Depth, Group, Scratch};
+use super::files::Place;
+use super::group::{Depth, Group};
 use super::images::ImageNames;
 use super::limits;
-use crate::cgroups::Cgroups;
+use super::processes::{self, Numbers};
+use super::scratch::Scratch;
+use crate::cgroups::{Cgroups, Layout};
 
-/// Limits are read again after this: they change when a pod is resized. Cgroups take turns, so that no scrape reads
-/// those of all.
+/// Limits are read again after this, because they change when a pod is resized, and so is everything of a cgroup that
+/// sleeps. Cgroups take turns, so that no scrape reads those of all.
 const LIMITS_LAST: Duration = Duration::from_secs(60);
 /// The cgroup that has everything.
 pub(super) const ROOT: &str = "/";
@@ -51,12 +54,12 @@ pub(super) struct Entry {
     pub(super) path: String,
     pub(super) labels: Labels,
     image: Option<Arc<str>>,
-    /// `None` between reads when there are too many to keep open.
-    group: Option<Group>,
+    group: Group,
+    /// The last look that found it.
+    look: u64,
     pub(super) limits: Limits,
     limits_due: Instant,
     open_files_limit: Option<i64>,
-    first_process: Option<u32>,
     rate: Rate,
     nano_cores: u64,
     /// As last read; `None` when it is gone.
@@ -72,6 +75,8 @@ struct Target<'a> {
     image: Option<Arc<str>>,
     /// When it was made, if the runtime knows.
     since: Option<Timestamp>,
+    /// Nothing ran in the cgroup above.
+    is_still: bool,
 }
 
 /// All cgroups.
@@ -79,9 +84,11 @@ pub(super) struct Collector {
     cgroups: Cgroups,
     system: Vec<String>,
     boot: Timestamp,
-    entries: HashMap<String, Entry>,
+    entries: HashMap<Arc<str>, Entry>,
     /// Keys, in the order of rows.
-    pub(super) order: Vec<String>,
+    pub(super) order: Vec<Arc<str>>,
+    /// Counts looks.
+    look: u64,
     pub(super) disks: Disks,
     scratch: Scratch,
     turn: u32,
@@ -118,10 +125,11 @@ impl Collector {
             boot,
             entries: HashMap::new(),
             order: Vec::new(),
+            look: 0,
             disks: Disks::new(root_dir),
             scratch: Scratch::default(),
             turn: 0,
-            budget: open_files_budget(),
+            budget: processes::open_files_budget(),
             kept: 0,
         }
     }
@@ -144,37 +152,57 @@ impl Collector {
 
     /// Reads everything.
     pub(super) fn collect(&mut self, pods: &[Arc<ObservedPod>], images: &ImageNames, depth: Depth) {
-        let mut order = Vec::new();
-        let mut seen = HashSet::new();
+        self.order.clear();
+        self.look += 1;
         self.kept = 0;
         let mut system = vec![ROOT.to_owned(), self.cgroups.pods_root()];
         system.extend(self.cgroups.tiers());
         system.extend(self.system.iter().cloned());
         for path in &system {
-            let what = if path == ROOT { What::Node } else { What::System };
+            if self.entry(path).is_some_and(|entry| entry.look == self.look) {
+                continue;
+            }
             let target = Target {
                 key: path,
-                what,
+                what: if path == ROOT { What::Node } else { What::System },
                 identity: Identity::default(),
                 image: None,
                 since: None,
+                is_still: false,
             };
-            if seen.insert(path.clone()) && self.read(&target, || Some(path.clone()), depth) {
-                order.push(path.clone());
-            }
+            self.read(&target, |_| Some(path.clone()), depth);
         }
         for pod in pods {
-            self.collect_pod(pod, images, depth, &mut order);
+            self.collect_pod(pod, images, depth);
         }
-        seen.extend(order.iter().cloned());
-        self.entries.retain(|key, _| seen.contains(key));
-        self.order = order;
+        let look = self.look;
+        self.entries.retain(|_, entry| entry.look == look);
         if depth == Depth::Full {
+            self.count_own_files();
             self.disks.refresh(&mut self.scratch);
         }
     }
 
-    fn collect_pod(&mut self, pod: &ObservedPod, images: &ImageNames, depth: Depth, order: &mut Vec<String>) {
+    /// Those of the agent, of which most are of these cgroups.
+    fn count_own_files(&mut self) {
+        if !self.entries.values().any(|entry| entry.group.is_ours) {
+            return;
+        }
+        let mut known = Numbers::default();
+        for entry in self.entries.values() {
+            known.extend(entry.group.numbers());
+        }
+        let (files, sockets) = processes::own_files(&known);
+        for entry in self.entries.values_mut() {
+            let ours = std::mem::take(&mut entry.group.is_ours);
+            if let Some(figures) = entry.figures.as_mut().filter(|_| ours) {
+                figures.processes.open_files += files;
+                figures.processes.sockets += sockets;
+            }
+        }
+    }
+
+    fn collect_pod(&mut self, pod: &ObservedPod, images: &ImageNames, depth: Depth) {
         let of_pod = Identity {
             namespace: &pod.namespace,
             pod: &pod.name,
@@ -187,13 +215,11 @@ impl Collector {
             identity: of_pod,
             image: None,
             since: sandbox.map(|sandbox| sandbox.created_at),
+            is_still: false,
         };
-        let cgroups = self.cgroups.clone();
-        if self.read(&own, || cgroups.find_pod(&pod.uid), depth) {
-            order.push(pod.uid.clone());
-        }
-        let known = self.entries.get(&pod.uid).map(|entry| entry.path.clone());
-        let parent = known.unwrap_or_else(|| cgroups.pods_root());
+        self.read(&own, |cgroups| cgroups.cgroups.find_pod(&pod.uid), depth);
+        let pods = self.entry(&pod.uid).filter(|entry| entry.look == self.look);
+        let is_still = pods.is_some_and(|entry| entry.group.is_still());
         let sandbox = sandbox.map(|sandbox| (What::Sandbox, sandbox.id.as_str(), "", sandbox.created_at));
         let containers = pod
             .containers
@@ -218,72 +244,79 @@ impl Collector {
                 },
                 image: images.get(id),
                 since: Some(since),
+                is_still,
             };
-            let find = || {
-                let children = cgroups.below(&parent);
-                let own = children.into_iter().find(|child| child.contains(id))?;
-                Some(format!("{}/{own}", parent.trim_end_matches('/')))
-            };
-            if self.read(&target, find, depth) {
-                order.push(id.to_owned());
-            }
+            self.read(&target, |known| known.find_below(&pod.uid, id), depth);
         }
     }
 
-    /// Reads one cgroup, opening it before if it is new; false when it is not there.
-    fn read(&mut self, target: &Target<'_>, find: impl FnOnce() -> Option<String>, depth: Depth) -> bool {
+    /// The cgroup of a container or sandbox, below its pod's.
+    fn find_below(&self, uid: &str, id: &str) -> Option<String> {
+        let known = self.entry(uid).map(|entry| entry.path.clone());
+        let parent = known.unwrap_or_else(|| self.pods_root());
+        let children = self.cgroups.below(&parent);
+        let own = children.into_iter().find(|child| child.contains(id))?;
+        Some(format!("{}/{own}", parent.trim_end_matches('/')))
+    }
+
+    /// Reads one cgroup, opening it before if it is new.
+    fn read(&mut self, target: &Target<'_>, find: impl FnOnce(&Self) -> Option<String>, depth: Depth) {
         if !self.entries.contains_key(target.key) {
-            let Some(entry) = find().and_then(|path| self.open(target, path)) else {
-                return false;
+            let Some(entry) = find(self).and_then(|path| self.open(target, path)) else {
+                return;
             };
-            self.entries.insert(target.key.to_owned(), entry);
+            self.entries.insert(Arc::from(target.key), entry);
         }
         let Some(entry) = self.entries.get_mut(target.key) else {
-            return false;
+            return;
         };
         if entry.image != target.image {
             entry.image.clone_from(&target.image);
             entry.labels = labels(target, &entry.path);
         }
+        let layout = self.cgroups.layout();
         let now = Instant::now();
         if now >= entry.limits_due {
-            entry.limits = limits::read(
-                self.cgroups.layout(),
-                &entry.path,
-                entry.limits.created,
-                &mut self.scratch,
-            );
+            let had_quota = entry.limits.cpu_quota_us.is_some();
+            entry.limits = limits::read(layout, &entry.path, entry.limits.created, &mut self.scratch);
+            if had_quota != entry.limits.cpu_quota_us.is_some() {
+                // There are others to read.
+                entry.group.close();
+            }
             entry.limits_due = now + LIMITS_LAST;
             entry.open_files_limit = None;
+            entry.group.distrust();
         }
-        let opened = entry
-            .group
-            .take()
-            .or_else(|| Group::open(self.cgroups.layout(), &entry.path));
-        entry.figures = opened.and_then(|mut group| {
-            let figures = group.read(depth, &mut self.scratch);
-            entry.first_process = group.first_process;
-            if self.kept + group.files() <= self.budget {
-                self.kept += group.files();
-                entry.group = Some(group);
-            }
-            figures
-        });
-        entry.complete(depth, &mut self.scratch);
         // Gone: looked for again next time, in case that another took its place.
-        let alive = entry.figures.is_some();
-        if !alive {
+        if !entry.read(layout, target.is_still, depth, &mut self.scratch) {
             self.entries.remove(target.key);
+            return;
         }
-        alive
+        self.kept += entry.group.files();
+        if self.kept > self.budget {
+            self.kept -= entry.group.files();
+            entry.group.close();
+        }
+        entry.look = self.look;
+        let key = self
+            .entries
+            .get_key_value(target.key)
+            .map(|(key, _)| Arc::clone(key));
+        self.order.extend(key);
     }
 
     fn open(&mut self, target: &Target<'_>, path: String) -> Option<Entry> {
         let layout = self.cgroups.layout();
-        let group = Group::open(layout, &path)?;
         let created = target
             .since
             .unwrap_or_else(|| limits::created(layout, &path, self.boot));
+        let limits = limits::read(layout, &path, created, &mut self.scratch);
+        let group = Group::open(&Place {
+            layout,
+            path: &path,
+            has_quota: limits.cpu_quota_us.is_some(),
+            is_still: false,
+        })?;
         // Entries that are opened together do not all come due together.
         self.turn = self.turn.wrapping_add(7);
         let first = Duration::from_secs(u64::from(self.turn % 60));
@@ -291,25 +324,18 @@ impl Collector {
             what: target.what,
             labels: labels(target, &path),
             image: target.image.clone(),
-            limits: limits::read(layout, &path, created, &mut self.scratch),
+            limits,
             limits_due: Instant::now() + LIMITS_LAST + first,
             open_files_limit: None,
             // The file systems' word for a cgroup's age is not good enough to divide by.
             rate: Rate::since(target.since.unwrap_or(self.boot)),
             nano_cores: 0,
             figures: None,
-            first_process: None,
-            group: Some(group),
+            group,
+            look: 0,
             path,
         })
     }
-}
-
-/// Half of what this process may have open; the rest is for everybody else.
-fn open_files_budget() -> usize {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    let half = limit.unwrap_or(u64::MAX) / 2;
-    usize::try_from(half).unwrap_or(usize::MAX)
 }
 
 fn labels(target: &Target<'_>, path: &str) -> Labels {
@@ -321,6 +347,22 @@ fn labels(target: &Target<'_>, path: &str) -> Labels {
 }
 
 impl Entry {
+    /// Brings the figures up to date; false when the cgroup is gone.
+    fn read(&mut self, layout: &Layout, is_still: bool, depth: Depth, scratch: &mut Scratch) -> bool {
+        let figures = self.figures.get_or_insert_with(|| Figures::new(Timestamp::now()));
+        let place = Place {
+            layout,
+            path: &self.path,
+            has_quota: self.limits.cpu_quota_us.is_some(),
+            is_still,
+        };
+        let there = self.group.read(&place, depth, figures, scratch);
+        if there {
+            self.complete(depth, scratch);
+        }
+        there
+    }
+
     /// What is not in the cgroup's own files.
     fn complete(&mut self, depth: Depth, scratch: &mut Scratch) {
         let Some(figures) = &mut self.figures else { return };
@@ -340,8 +382,8 @@ impl Entry {
         }
         let (first, has_network) = match self.what {
             What::Node => (Some(1), true),
-            What::Sandbox => (self.first_process, true),
-            What::Container => (self.first_process, false),
+            What::Sandbox => (self.group.first_process, true),
+            What::Container => (self.group.first_process, false),
             What::System | What::Pod => (None, false),
         };
         let Some(pid) = first else { return };
@@ -351,7 +393,7 @@ impl Entry {
         }
         if self.open_files_limit.is_none() {
             let file = scratch.read_path(Path::new(&format!("/proc/{pid}/limits")));
-            self.open_files_limit = file.and_then(process::open_files_limit);
+            self.open_files_limit = file.and_then(proc_files::open_files_limit);
         }
         figures.processes.open_files_limit = self.open_files_limit;
     }

@@ -9,7 +9,7 @@ use gantry_agent_core::stats::cadvisor::DeviceName;
 use gantry_agent_core::stats::figures::{FileSystem, Room};
 use gantry_agent_core::stats::parse::disk::{self, Mount};
 
-use super::group::Scratch;
+use super::scratch::Scratch;
 
 /// File systems and devices come and go rarely.
 const LOOK_AGAIN: Duration = Duration::from_secs(300);

@@ -7,7 +7,7 @@ use gantry_agent_core::stats::figures::Limits;
 use gantry_agent_core::stats::parse::{self, cpu, memory::Meminfo};
 use jiff::Timestamp;
 
-use super::group::Scratch;
+use super::scratch::Scratch;
 use crate::cgroups::Layout;
 
 /// Reads them; `created` is when the cgroup was made.

@@ -12,17 +12,19 @@
 //! * Tasks: one, which measures volumes ([`volumes`]). There is no sampling in the background: figures are as old as the
 //!   question. Scrapes take turns on a blocking thread.
 //!
-//! [`collector`]: which cgroups; [`group`]: one of them, open; [`limits`], [`processes`], [`disks`], [`usage`]: what is
-//! read elsewhere; [`images`], [`layers`]: what the runtime knows; [`summary`]: the JSON put together.
+//! [`collector`]: which cgroups; [`group`]: one of them, open; [`files`]: what there is to read in it; [`limits`],
+//! [`processes`], [`disks`], [`usage`]: what is read elsewhere; [`images`], [`layers`]: what the runtime knows; [`summary`]: the JSON put together.
 
 mod collector;
 mod disks;
+mod files;
 mod group;
 mod images;
 mod layers;
 mod limits;
 mod machine;
 mod processes;
+mod scratch;
 mod summary;
 #[cfg(test)]
 mod tests;

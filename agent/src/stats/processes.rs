@@ -1,33 +1,74 @@
 //! Open files of processes: how many, and how many of them are sockets.
 //!
 //! The directory of a process's descriptors is listed and each link looked at, as the reference does; with the
-//! directory open, so that nothing is looked up by a path twice.
+//! directory open, so that nothing is looked up by a path twice. Of the agent's own, those that it holds for figures are
+//! known to be files.
 
 use std::mem::MaybeUninit;
+use std::os::fd::RawFd;
 
 use rustix::fs::{Mode, OFlags, RawDir};
 
+/// Descriptors of this process, by number.
+#[derive(Debug, Default)]
+pub(super) struct Numbers(Vec<bool>);
+
+impl Extend<RawFd> for Numbers {
+    fn extend<T: IntoIterator<Item = RawFd>>(&mut self, numbers: T) {
+        for number in numbers
+            .into_iter()
+            .filter_map(|number| usize::try_from(number).ok())
+        {
+            if self.0.len() <= number {
+                self.0.resize(number + 1, false);
+            }
+            self.0[number] = true;
+        }
+    }
+}
+
+impl Numbers {
+    fn contains(&self, name: &[u8]) -> bool {
+        let number = std::str::from_utf8(name).ok().and_then(|name| name.parse().ok());
+        number
+            .and_then(|number: usize| self.0.get(number))
+            .copied()
+            .unwrap_or(false)
+    }
+}
+
 /// Of all these processes together: open files, and sockets among them. Processes that are gone count nothing.
-pub(super) fn open_files(pids: &[u32]) -> (u64, u64) {
+pub(super) fn open_files(pids: impl Iterator<Item = u32>) -> (u64, u64) {
     let mut buffer = [MaybeUninit::uninit(); 4096];
-    pids.iter().fold((0, 0), |(files, sockets), pid| {
-        let (more_files, more_sockets) = of_process(*pid, &mut buffer).unwrap_or_default();
+    pids.fold((0, 0), |(files, sockets), pid| {
+        let found = of_process(pid, &mut buffer, &Numbers::default());
+        let (more_files, more_sockets) = found.unwrap_or_default();
         (files + more_files, sockets + more_sockets)
     })
 }
 
-fn of_process(pid: u32, buffer: &mut [MaybeUninit<u8>]) -> Option<(u64, u64)> {
+/// The same of this process; `files` are no sockets.
+pub(super) fn own_files(files: &Numbers) -> (u64, u64) {
+    let mut buffer = [MaybeUninit::uninit(); 4096];
+    of_process(std::process::id(), &mut buffer, files).unwrap_or_default()
+}
+
+fn of_process(pid: u32, buffer: &mut [MaybeUninit<u8>], known: &Numbers) -> Option<(u64, u64)> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let folder = rustix::fs::open(format!("/proc/{pid}/fd"), flags, Mode::empty()).ok()?;
     let (mut files, mut sockets) = (0, 0);
     let mut entries = RawDir::new(&folder, buffer);
     while let Some(Ok(entry)) = entries.next() {
-        if !super::group::is_number(entry.file_name()) {
+        let name = entry.file_name();
+        if !name.to_bytes().iter().all(u8::is_ascii_digit) {
             continue;
         }
         files += 1;
+        if known.contains(name.to_bytes()) {
+            continue;
+        }
         let mut target = [MaybeUninit::<u8>::uninit(); 16];
-        let link = rustix::fs::readlinkat_raw(&folder, entry.file_name(), &mut target);
+        let link = rustix::fs::readlinkat_raw(&folder, name, &mut target);
         if link.is_ok_and(|(target, _)| target.starts_with(b"socket")) {
             sockets += 1;
         }
@@ -35,22 +76,54 @@ fn of_process(pid: u32, buffer: &mut [MaybeUninit<u8>]) -> Option<(u64, u64)> {
     Some((files, sockets))
 }
 
+/// Half of what this process may have open; the rest is for everybody else.
+pub(super) fn open_files_budget() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let half = limit.unwrap_or(u64::MAX) / 2;
+    usize::try_from(half).unwrap_or(usize::MAX)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::net::UdpSocket;
+    use std::os::fd::AsRawFd as _;
+
     use super::*;
+
+    fn own() -> (u64, u64) {
+        open_files([std::process::id()].into_iter())
+    }
 
     #[test]
     fn a_socket_is_counted() {
-        let own = [std::process::id()];
-        let (files, sockets) = open_files(&own);
+        let (files, sockets) = own();
         assert!(files > 0);
-        let _socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let _socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         // Other tests of this process open and close files, too: look until the socket shows.
         let deadline = std::time::Instant::now() + crate::testing::DEADLINE;
-        while open_files(&own).1 <= sockets {
+        while own().1 <= sockets {
             assert!(std::time::Instant::now() < deadline);
         }
         // A process that is not there.
-        assert_eq!(open_files(&[u32::MAX]), (0, 0));
+        assert_eq!(open_files([u32::MAX].into_iter()), (0, 0));
+    }
+
+    #[test]
+    fn what_is_known_is_counted_and_not_looked_at() {
+        let sockets: Vec<UdpSocket> = (0..100)
+            .map(|_| UdpSocket::bind("127.0.0.1:0").unwrap())
+            .collect();
+        let mut numbers = Numbers::default();
+        numbers.extend(sockets.iter().map(UdpSocket::as_raw_fd));
+        let deadline = std::time::Instant::now() + crate::testing::DEADLINE;
+        // Other tests open and close files meanwhile, but not a hundred at a time.
+        loop {
+            let (all, known) = (own(), own_files(&numbers));
+            assert!(known.0 >= 100);
+            if all.1.abs_diff(known.1 + 100) < 50 {
+                break;
+            }
+            assert!(std::time::Instant::now() < deadline, "{all:?} {known:?}");
+        }
     }
 }

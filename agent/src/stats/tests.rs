@@ -1,6 +1,7 @@
 //! On a tree of files that looks like cgroups.
 
 mod answers;
+mod asleep;
 
 use std::fs;
 use std::path::PathBuf;
@@ -8,6 +9,7 @@ use std::path::PathBuf;
 use gantry_agent_core::observed::{Container, ContainerState, Sandbox};
 use gantry_agent_core::resources::CpuQuota;
 use gantry_agent_core::stats::cadvisor::Row;
+use gantry_agent_core::stats::figures::Figures;
 
 use super::collector::Entry;
 use super::*;
@@ -181,7 +183,7 @@ fn pods_are_found_with_both_drivers() {
         let mut collector = tree.collector();
         collector.collect(&[running()], &ImageNames::default(), Depth::Full);
         // The sandbox's cgroup is not there, and neither is the agent's.
-        assert_eq!(collector.order.last().map(String::as_str), Some(CONTAINER));
+        assert_eq!(collector.order.last().map(|key| &**key), Some(CONTAINER));
         assert_eq!(entry(&collector, "12-34").path, pod);
         let found = entry(&collector, CONTAINER);
         assert_eq!(found.path, format!("{pod}/{container}"));
@@ -235,7 +237,7 @@ const V1_FILES: &[(&str, &str)] = &[
     ("memory/memory.usage_in_bytes", "9"),
     ("cpu/kubepods/pod12-34/cpu.stat", "nr_periods 4\n"),
     ("cpu/kubepods/pod12-34/cpu.shares", "512\n"),
-    ("cpu/kubepods/pod12-34/cpu.cfs_quota_us", "-1\n"),
+    ("cpu/kubepods/pod12-34/cpu.cfs_quota_us", "50000\n"),
     ("cpu/kubepods/pod12-34/cpu.cfs_period_us", "100000\n"),
     ("cpu/kubepods/pod12-34/cgroup.procs", ""),
     ("cpuacct/kubepods/pod12-34/cpuacct.usage", "77\n"),
@@ -288,7 +290,11 @@ fn figures_of_version_1() {
     );
     assert_eq!(figures.devices.len(), 1);
     assert!(figures.pressures.is_none());
-    assert_eq!((pod.limits.cpu_quota_us, pod.limits.cpu_shares), (None, 512));
+    assert_eq!(
+        (pod.limits.cpu_quota_us, pod.limits.cpu_shares),
+        (Some(50_000), 512)
+    );
+    let mut collector = tree.collector();
     let basic = |collector: &mut Collector| {
         collector.collect(&[running()], &ImageNames::default(), Depth::Basic);
         entry(collector, "12-34").figures.clone().unwrap()

@@ -19,7 +19,7 @@ mod tests;
 
 use jiff::Timestamp;
 
-use super::figures::{Figures, FileSystem, Limits};
+use super::figures::{Device, Figures, FileSystem, Limits};
 use super::machine::MachineFacts;
 use super::text::{Kind, Labels, Place, Stamp, Text, Value};
 
@@ -70,6 +70,8 @@ impl Scrape<'_> {
         let failed = Value::Number(u64::from(self.failed));
         super::machine::version(self.machine, &mut text);
         let now = Stamp::new(self.at);
+        let devices: Vec<DeviceText> = self.devices.iter().map(DeviceText::new).collect();
+        let mut spare = String::new();
         let stamps: Vec<Stamp> = self.rows.iter().map(|row| Stamp::new(row.figures.at)).collect();
         for group in GROUPS {
             for family in *group {
@@ -84,7 +86,8 @@ impl Scrape<'_> {
                         at,
                         now: &now,
                         seconds: self.at.as_second(),
-                        devices: self.devices,
+                        devices: &devices,
+                        spare: &mut spare,
                     };
                     (family.values)(row, &mut out);
                 }
@@ -149,10 +152,31 @@ struct Out<'a> {
     at: &'a Stamp,
     now: &'a Stamp,
     seconds: i64,
-    devices: &'a [DeviceName],
+    devices: &'a [DeviceText],
+    /// Room for a label that has to be written.
+    spare: &'a mut String,
 }
 
-impl Out<'_> {
+/// A block device as a label, written once for all rows.
+struct DeviceText {
+    major: u64,
+    minor: u64,
+    label: String,
+}
+
+impl DeviceText {
+    fn new(of: &DeviceName) -> Self {
+        let mut label = String::new();
+        super::text::label(&mut label, "device", &of.name);
+        Self {
+            major: of.major,
+            minor: of.minor,
+            label,
+        }
+    }
+}
+
+impl<'a> Out<'a> {
     /// A figure, at the time when it was read.
     fn put(&mut self, value: Value) {
         self.with(&[], value);
@@ -178,13 +202,20 @@ impl Out<'_> {
             .value_at(value, self.now);
     }
 
-    /// A device's name; empty when nobody knows it, as in the reference.
-    fn device(&self, major: u64, minor: u64) -> &str {
-        let found = self
-            .devices
-            .iter()
-            .find(|device| (device.major, device.minor) == (major, minor));
-        found.map_or("", |device| device.name.as_str())
+    /// A figure with one label of its own.
+    fn named(&mut self, (place, name, of): (Place, &str, &str), value: Value) {
+        self.spare.clear();
+        super::text::label(self.spare, name, of);
+        self.text
+            .line(self.name, self.labels, &[(place, self.spare)])
+            .value_at(value, self.at);
+    }
+
+    /// A device as a label; its name is empty when nobody knows it, as in the reference.
+    fn device(&self, of: &Device) -> &'a str {
+        let mut known = self.devices.iter();
+        let found = known.find(|device| (device.major, device.minor) == (of.major, of.minor));
+        found.map_or("device=\"\"", |device| device.label.as_str())
     }
 }
 

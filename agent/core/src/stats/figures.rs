@@ -94,6 +94,18 @@ impl Operation {
         Self::ALL.into_iter().find(|op| op.name().as_bytes() == word)
     }
 
+    /// As a label of a line.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Async => "operation=\"Async\"",
+            Self::Discard => "operation=\"Discard\"",
+            Self::Read => "operation=\"Read\"",
+            Self::Sync => "operation=\"Sync\"",
+            Self::Total => "operation=\"Total\"",
+            Self::Write => "operation=\"Write\"",
+        }
+    }
+
     /// As the kernel writes it.
     #[must_use]
     pub fn name(self) -> &'static str {

@@ -5,7 +5,7 @@
 
 use super::{Family, Out, Place, Row, Value, counter, gauge};
 use crate::stats::figures::{Cost, Device, FileSystem, Operation, Operations};
-use crate::stats::text::label;
+use crate::stats::text;
 
 pub(super) const SPACE: &[Family] = &[
     gauge(
@@ -133,28 +133,27 @@ pub(super) const COST: &[Family] = &[
     ),
 ];
 
-fn device_label(name: &str) -> String {
-    let mut text = String::new();
-    label(&mut text, "device", name);
-    text
-}
-
 fn room(row: &Row<'_>, out: &mut Out<'_>, of: fn(&FileSystem) -> Value) {
     for fs in row.file_systems {
-        out.with(&[(Place::AfterContainer, &device_label(&fs.device))], of(fs));
+        out.named((Place::AfterContainer, "device", &fs.device), of(fs));
     }
 }
 
-/// The devices' labels, each name once: several devices that nobody can name would make equal lines.
-fn named<'a>(row: &'a Row<'_>, out: &Out<'_>, wanted: impl Fn(&Device) -> bool) -> Vec<(String, &'a Device)> {
-    let mut named: Vec<(String, &Device)> = Vec::new();
-    for device in row.figures.devices.iter().filter(|device| wanted(device)) {
-        let text = device_label(out.device(device.major, device.minor));
-        if named.iter().all(|(known, _)| *known != text) {
-            named.push((text, device));
+/// Each device with its label, and each label once: several devices that nobody can name would make equal lines.
+fn each(
+    row: &Row<'_>,
+    out: &mut Out<'_>,
+    wanted: impl Fn(&Device) -> bool,
+    mut put: impl FnMut(&mut Out<'_>, &str, &Device),
+) {
+    let devices = &row.figures.devices;
+    for (at, device) in devices.iter().enumerate().filter(|(_, device)| wanted(device)) {
+        let label = out.device(device);
+        let mut before = devices.iter().take(at).filter(|device| wanted(device));
+        if before.all(|other| out.device(other) != label) {
+            put(out, label, device);
         }
     }
-    named
 }
 
 fn work(
@@ -164,33 +163,34 @@ fn work(
     operation: Operation,
     disk: Option<fn(&FileSystem) -> u64>,
 ) {
-    let devices = named(row, out, |device| !of(device).is_empty());
-    for (text, device) in &devices {
+    let used = |device: &Device| !of(device).is_empty();
+    each(row, out, used, |out, label, device| {
         let value = of(device).get(operation).unwrap_or(0);
-        out.with(&[(Place::AfterContainer, text)], Value::Number(value));
-    }
+        out.with(&[(Place::AfterContainer, label)], Value::Number(value));
+    });
     let Some(disk) = disk else { return };
     for fs in row.file_systems {
-        let text = device_label(&fs.device);
-        if devices.iter().all(|(known, _)| *known != text) {
-            out.with(&[(Place::AfterContainer, &text)], Value::Number(disk(fs)));
+        let mut label = String::new();
+        text::label(&mut label, "device", &fs.device);
+        let mut devices = row.figures.devices.iter().filter(|device| used(device));
+        if devices.all(|device| out.device(device) != label) {
+            out.with(&[(Place::AfterContainer, &label)], Value::Number(disk(fs)));
         }
     }
 }
 
 fn usage(row: &Row<'_>, out: &mut Out<'_>) {
     for device in &row.figures.devices {
-        let name = device_label(out.device(device.major, device.minor));
+        let name = out.device(device);
         let numbers = format!("major=\"{}\",minor=\"{}\"", device.major, device.minor);
         for operation in Operation::ALL {
             let Some(bytes) = device.bytes.get(operation) else {
                 continue;
             };
-            let operation = format!("operation=\"{}\"", operation.name());
             let labels = [
-                (Place::AfterContainer, name.as_str()),
+                (Place::AfterContainer, name),
                 (Place::AfterImage, &numbers),
-                (Place::AfterNamespace, &operation),
+                (Place::AfterNamespace, operation.label()),
             ];
             out.with(&labels, Value::Number(bytes));
         }
@@ -198,8 +198,9 @@ fn usage(row: &Row<'_>, out: &mut Out<'_>) {
 }
 
 fn cost(row: &Row<'_>, out: &mut Out<'_>, of: fn(&Cost) -> Option<u64>) {
-    for (text, device) in named(row, out, |device| of(&device.cost).is_some()) {
+    let charged = |device: &Device| of(&device.cost).is_some();
+    each(row, out, charged, |out, label, device| {
         let value = of(&device.cost).unwrap_or(0);
-        out.with(&[(Place::AfterContainer, &text)], Value::Micros(value));
-    }
+        out.with(&[(Place::AfterContainer, label)], Value::Micros(value));
+    });
 }

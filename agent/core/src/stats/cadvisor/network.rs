@@ -2,7 +2,6 @@
 
 use super::{Family, Out, Place, Row, Value, counter};
 use crate::stats::figures::Interface;
-use crate::stats::text::label;
 
 pub(super) const FAMILIES: &[Family] = &[
     counter(
@@ -49,8 +48,7 @@ pub(super) const FAMILIES: &[Family] = &[
 
 fn each(row: &Row<'_>, out: &mut Out<'_>, of: fn(&Interface) -> u64) {
     for interface in row.figures.interfaces.iter().flatten() {
-        let mut name = String::new();
-        label(&mut name, "interface", &interface.name);
-        out.with(&[(Place::AfterImage, &name)], Value::Number(of(interface)));
+        let label = (Place::AfterImage, "interface", interface.name.as_str());
+        out.named(label, Value::Number(of(interface)));
     }
 }
