@@ -12,7 +12,7 @@ use super::layout::NameError;
 use super::local::HostPathError;
 
 /// Some volumes of a pod are not there; the others are. Try again later: every cause can go away, except that of a
-/// volume which [`VolumeError::is_final`] is about.
+/// volume whose name, path or options are refused.
 #[derive(Debug, thiserror::Error)]
 #[error("unmounted volumes={:?}", self.names())]
 pub(crate) struct VolumeError {
