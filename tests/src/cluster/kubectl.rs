@@ -133,7 +133,8 @@ impl Drop for Kubectl {
 }
 
 impl Test {
-    fn kubectl_command(&self, arguments: &[&str]) -> Command {
+    /// kubectl in the test's namespace, for who wants other pipes.
+    pub fn kubectl_command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(Machine::named("control-plane").path("/usr/bin/kubectl"));
         command
             .arg(format!("--namespace={}", self.namespace()))

@@ -28,7 +28,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::{Cluster, Machine, Test, secs};
+use super::{Cluster, Machine, Test, run_dir, secs};
 
 /// One request and its answer take no longer.
 const ANSWER: Duration = secs(30);
@@ -174,6 +174,24 @@ impl NodeApi {
         api
     }
 
+    /// The API server instead of a node, with a token.
+    pub fn control_plane(test: &Test, token: &str) -> Self {
+        let kubeconfig =
+            kube::config::Kubeconfig::read_from(run_dir().join("kubeconfig")).expect("hack/up wrote it");
+        let cluster = kubeconfig
+            .clusters
+            .into_iter()
+            .find_map(|named| named.cluster?.server);
+        let server = cluster.unwrap_or_default();
+        let address = server.trim_start_matches("https://").parse();
+        Self {
+            cluster: test.cluster,
+            address: address.unwrap_or_else(|error| panic!("{server} is not where a server is: {error}")),
+            tls: Arc::new(client_of_anyone(rustls::DEFAULT_VERSIONS).with_no_client_auth()),
+            token: Some(token.to_owned()),
+        }
+    }
+
     /// Requests without any credentials.
     pub fn anonymous(test: &Test, node: &str) -> Self {
         Self::with_versions(test, node, rustls::DEFAULT_VERSIONS)
@@ -182,6 +200,11 @@ impl NodeApi {
     /// The same, with only these versions of TLS.
     pub fn with_versions(test: &Test, node: &str, versions: &[&'static SupportedProtocolVersion]) -> Self {
         Self::new(test, node, client_of_anyone(versions).with_no_client_auth())
+    }
+
+    /// The token of its requests.
+    pub fn token(&self) -> Option<&str> {
+        self.token.as_deref()
     }
 
     /// Where it listens.

@@ -1,5 +1,5 @@
-//! A session of exec, attach or port-forward straight with a node: a WebSocket that speaks `v4.channel.k8s.io`
-//! (RFC 6455; each message begins with the number of its channel).
+//! A session of exec, attach or port-forward, straight with a node or through the API server: a WebSocket that speaks
+//! `v4.channel.k8s.io` or `v5.channel.k8s.io` (RFC 6455; each message begins with the number of its channel).
 
 use std::time::Duration;
 
@@ -26,13 +26,20 @@ pub struct Session {
 impl Session {
     /// Begins one at `path` with its query; the error is the whole answer of a node that refuses.
     pub fn begin(api: &NodeApi, path: &str) -> Result<Self, String> {
+        Self::begin_with(api, path, "v4.channel.k8s.io")
+    }
+
+    /// The same with another protocol.
+    pub fn begin_with(api: &NodeApi, path: &str, protocol: &str) -> Result<Self, String> {
         let cluster = Cluster::enter();
         let (mut read, mut write) = tokio::io::split(api.raw()?);
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\
-             Sec-WebSocket-Protocol: v4.channel.k8s.io\r\n\r\n",
-            api.address()
+             Sec-WebSocket-Protocol: {protocol}\r\n{}\r\n",
+            api.address(),
+            api.token()
+                .map_or_else(String::new, |token| format!("Authorization: Bearer {token}\r\n"))
         );
         let handshake = async {
             write.write_all(request.as_bytes()).await?;

@@ -3,12 +3,14 @@
 //! ```text
 //! bench pods FILE              measure, and write the figures to FILE
 //! bench services FILE COUNT    the same, at that many services
+//! bench api FILE               the same of the node's own API
 //! bench table FILE FILE        gantry's figures and the reference's as one table
 //! ```
 //!
 //! All times are taken here, on the client's side of the API server: from sending a request to the watch event that
 //! tells of its result, or to the first answer of a server.
 
+mod api;
 mod figures;
 mod pods;
 mod process;
@@ -23,12 +25,15 @@ fn main() {
         ["services", file, count] => {
             services::measure(count.parse().expect("a number of services")).write(file)
         }
+        ["api", file] => api::measure().write(file),
         ["table", ours, reference] => print!(
             "{}",
             figures::table(&Figures::read(ours), &Figures::read(reference))
         ),
         _ => {
-            eprintln!("usage: bench pods FILE, bench services FILE COUNT, or bench table OURS REFERENCE");
+            eprintln!(
+                "usage: bench pods FILE, bench services FILE COUNT, bench api FILE, or bench table OURS REFERENCE"
+            );
             std::process::exit(2);
         }
     }

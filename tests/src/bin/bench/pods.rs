@@ -44,7 +44,7 @@ pub(crate) fn measure() -> Figures {
 }
 
 /// Takes the cluster's own pods away: the node has room for 110.
-fn clear_node(test: &Test) {
+pub(crate) fn clear_node(test: &Test) {
     for (namespace, name) in [("default", "hello"), ("kube-system", "coredns")] {
         let deployments: Api<Deployment> = Api::namespaced(test.cluster.client(), namespace);
         let patch = serde_json::json!({"spec": {"replicas": 0}});

@@ -1,0 +1,68 @@
+//! Scrapes, as Prometheus and metrics-server send them: one connection that stays, compressed answers welcome.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper_util::rt::TokioIo;
+
+use super::Bench;
+use crate::figures::Figures;
+
+const SCRAPES: usize = 30;
+/// Between two scrapes: pods that work have all done something.
+const PAUSE: Duration = Duration::from_millis(1100);
+const ANSWER: Duration = Duration::from_secs(30);
+
+const PAGES: [&str; 3] = ["/metrics/cadvisor", "/metrics/resource", "/stats/summary"];
+
+impl Bench {
+    pub(super) fn scrapes(&self, figures: &mut Figures, at: &str, target: &str) {
+        for page in PAGES {
+            let mut connection = self.connect();
+            let mut bytes = 0;
+            // The first one finds out what there is.
+            self.scrape(&mut connection, page);
+            let mut times = Vec::new();
+            let mut measured = self.repeat(SCRAPES, || {
+                std::thread::sleep(PAUSE);
+                let start = std::time::Instant::now();
+                bytes = self.scrape(&mut connection, page);
+                times.push(start.elapsed());
+            });
+            measured.times = times;
+            let what = format!("{at}: {page}");
+            figures.add(&format!("{what}: agent CPU"), measured.cpu_millis(), "ms", target);
+            measured.add_times(figures, &what, "");
+            #[expect(clippy::cast_precision_loss, reason = "some megabytes")]
+            figures.add(&format!("{what}: size"), bytes as f64 / 1024.0, "KiB", "");
+        }
+    }
+
+    fn connect(&self) -> SendRequest<Empty<Bytes>> {
+        let stream = self.api.raw().expect("the agent answers");
+        let made = self.test.cluster.within(ANSWER, handshake(TokioIo::new(stream)));
+        let (sender, connection) = made.expect("in time").expect("a connection");
+        self.test.cluster.spawn(async move { drop(connection.await) });
+        sender
+    }
+
+    /// How many bytes came.
+    fn scrape(&self, connection: &mut SendRequest<Empty<Bytes>>, page: &str) -> usize {
+        let request = self.api.request("GET", page).header("Accept-Encoding", "gzip");
+        let request = request.body(Empty::new()).expect("a request");
+        let exchange = async {
+            let answer = connection.send_request(request).await?;
+            assert_eq!(answer.status(), 200, "{page}");
+            let mut body = answer.into_body();
+            let mut bytes = 0;
+            while let Some(frame) = body.frame().await {
+                bytes += frame?.data_ref().map_or(0, Bytes::len);
+            }
+            Ok::<_, hyper::Error>(bytes)
+        };
+        let answer = self.test.cluster.within(ANSWER, exchange);
+        answer.expect("in time").expect("an answer")
+    }
+}
