@@ -6,7 +6,8 @@
 
 use std::{collections::BTreeMap, ffi::OsString, net::IpAddr, path::PathBuf};
 
-use clap::{Arg, ArgAction, ArgMatches, Command, error::ErrorKind};
+use clap::{ArgMatches, Command};
+use gantry_chassis::flags::{Line, Refused, last, read, switch, value};
 
 use crate::config::{Config, ConfigError, FIELDS, Field, Kind, Sources, by_flag, load};
 
@@ -79,50 +80,26 @@ pub(crate) fn parse(
     args: impl IntoIterator<Item = OsString>,
     hostname: &str,
 ) -> Result<Invocation, ConfigError> {
-    let matches = match command().try_get_matches_from(normalised(args)) {
-        Ok(matches) => matches,
-        Err(error) if error.kind() == ErrorKind::DisplayHelp => {
-            return Ok(Invocation::Print(error.to_string()));
+    let matches = match read(command(), args) {
+        Ok(Line::Flags(matches)) => matches,
+        Ok(Line::Help(text)) => return Ok(Invocation::Print(text)),
+        Err(refused) => {
+            return Err(match refused {
+                Refused::UnknownFlag(flag) => ConfigError::UnknownFlag { flag },
+                Refused::Stray(stray) => {
+                    ConfigError::CommandLine(format!("unknown command {stray}: kubelet takes only flags"))
+                }
+                Refused::NoValue(_) | Refused::Other(_) => ConfigError::CommandLine(refused.to_string()),
+            });
         }
-        Err(error) => return Err(refusal(&error)),
     };
-    if let Some(stray) = last(&matches, "stray") {
-        return Err(ConfigError::CommandLine(format!(
-            "unknown command {stray}: kubelet takes only flags"
-        )));
-    }
     if matches!(last(&matches, "version").as_deref(), Some("true" | "raw")) {
         return Ok(Invocation::Print(format!("Kubernetes {VERSION}\n")));
     }
     Ok(Invocation::Run(Box::new(config(&matches, hostname)?)))
 }
 
-/// `_` to `-` in flag names.
-fn normalised(args: impl IntoIterator<Item = OsString>) -> impl Iterator<Item = OsString> {
-    args.into_iter().map(|arg| match arg.to_str() {
-        Some(text) if text.starts_with("--") => match text.split_once('=') {
-            Some((name, value)) => format!("{}={value}", name.replace('_', "-")).into(),
-            None => text.replace('_', "-").into(),
-        },
-        _ => arg,
-    })
-}
-
 fn command() -> Command {
-    let value = |name: &'static str| {
-        Arg::new(name)
-            .long(name)
-            .action(ArgAction::Append)
-            .allow_hyphen_values(true)
-            .value_name("VALUE")
-    };
-    let switch = |name: &'static str| {
-        value(name)
-            .num_args(0..=1)
-            .require_equals(true)
-            .default_missing_value("true")
-            .value_name("BOOL")
-    };
     let mirrors = FIELDS.iter().filter(|field| !field.flag.is_empty()).map(|field| {
         let arg = if field.kind == Kind::Bool {
             switch(field.flag)
@@ -136,32 +113,11 @@ fn command() -> Command {
     });
     Command::new("kubelet")
         .about("The node agent: runs the pods bound to this machine's node")
-        .disable_version_flag(true)
         .args(PLAIN.iter().map(|name| value(name)))
         .args(mirrors)
         .args(IGNORED.iter().map(|name| value(name).hide(true)))
         .args(IGNORED_SWITCHES.iter().map(|name| switch(name).hide(true)))
         .arg(switch("version").help("print the version and exit"))
-        .arg(Arg::new("stray").action(ArgAction::Append).hide(true))
-}
-
-/// clap's refusal in our words.
-fn refusal(error: &clap::Error) -> ConfigError {
-    use clap::error::{ContextKind, ContextValue};
-    match (error.kind(), error.get(ContextKind::InvalidArg)) {
-        (ErrorKind::UnknownArgument, Some(ContextValue::String(flag))) => {
-            ConfigError::UnknownFlag { flag: flag.clone() }
-        }
-        (ErrorKind::InvalidValue, Some(ContextValue::String(flag))) => {
-            ConfigError::CommandLine(format!("flag needs an argument: {flag}"))
-        }
-        _ => ConfigError::CommandLine(error.to_string().trim_end().to_owned()),
-    }
-}
-
-/// The last value of a repeated flag.
-fn last(matches: &ArgMatches, name: &str) -> Option<String> {
-    matches.get_many::<String>(name)?.next_back().cloned()
 }
 
 fn config(matches: &ArgMatches, hostname: &str) -> Result<Config, ConfigError> {

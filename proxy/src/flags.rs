@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Arg, ArgAction, ArgMatches, Command};
+use clap::{ArgMatches, Command};
+use gantry_chassis::flags::{Line, Refused, last, read, switch, value};
 use serde_json::{Map, Value};
 
 use crate::REFERENCE_VERSION;
@@ -87,18 +87,18 @@ pub struct Flags {
 /// # Errors
 /// When it is refused.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, FlagError> {
-    let matches = match command().try_get_matches_from(normalised(args)) {
-        Ok(matches) => matches,
-        Err(error) if error.kind() == ErrorKind::DisplayHelp => {
-            return Ok(Invocation::Print(error.to_string()));
+    let matches = match read(command(), args) {
+        Ok(Line::Flags(matches)) => matches,
+        Ok(Line::Help(text)) => return Ok(Invocation::Print(text)),
+        Err(refused) => {
+            return Err(FlagError::Unknown(match refused {
+                Refused::Stray(stray) => {
+                    format!("\"kube-proxy\" does not take any arguments, got {stray:?}")
+                }
+                Refused::UnknownFlag(_) | Refused::NoValue(_) | Refused::Other(_) => refused.to_string(),
+            }));
         }
-        Err(error) => return Err(refusal(&error)),
     };
-    if let Some(stray) = last(&matches, "stray") {
-        return Err(FlagError::Unknown(format!(
-            "\"kube-proxy\" does not take any arguments, got {stray:?}"
-        )));
-    }
     if is_on(&matches, "version")? {
         let own = env!("CARGO_PKG_VERSION");
         return Ok(Invocation::Print(format!(
@@ -108,32 +108,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, Fla
     Ok(Invocation::Run(Box::new(flags(&matches)?)))
 }
 
-/// `_` to `-` in flag names.
-fn normalised(args: impl IntoIterator<Item = OsString>) -> impl Iterator<Item = OsString> {
-    args.into_iter().map(|arg| match arg.to_str() {
-        Some(text) if text.starts_with("--") => match text.split_once('=') {
-            Some((name, value)) => format!("{}={value}", name.replace('_', "-")).into(),
-            None => text.replace('_', "-").into(),
-        },
-        _ => arg,
-    })
-}
-
 fn command() -> Command {
-    let value = |name: &'static str| {
-        Arg::new(name)
-            .long(name)
-            .action(ArgAction::Append)
-            .allow_hyphen_values(true)
-            .value_name("VALUE")
-    };
-    let switch = |name: &'static str| {
-        value(name)
-            .num_args(0..=1)
-            .require_equals(true)
-            .default_missing_value("true")
-            .value_name("BOOL")
-    };
     let of = move |name, kind: Kind| {
         if kind == Kind::Bool {
             switch(name)
@@ -147,28 +122,10 @@ fn command() -> Command {
     });
     Command::new("kube-proxy")
         .about("The service proxy: programs nftables for services, and routes to the other nodes' pods")
-        .disable_version_flag(true)
         .args(PLAIN.iter().map(|name| value(name)))
         .args(SWITCHES.iter().map(|name| switch(name)))
         .args(mirrors)
         .args(NO_EFFECT.iter().map(|(name, kind)| of(name, *kind).hide(true)))
-        .arg(Arg::new("stray").action(ArgAction::Append).hide(true))
-}
-
-/// clap's refusal in pflag's words.
-fn refusal(error: &clap::Error) -> FlagError {
-    FlagError::Unknown(match (error.kind(), error.get(ContextKind::InvalidArg)) {
-        (ErrorKind::UnknownArgument, Some(ContextValue::String(flag))) => format!("unknown flag: {flag}"),
-        (ErrorKind::InvalidValue, Some(ContextValue::String(flag))) => {
-            format!("flag needs an argument: {flag}")
-        }
-        _ => error.to_string().trim_end().to_owned(),
-    })
-}
-
-/// The last value of a repeated flag.
-fn last(matches: &ArgMatches, name: &str) -> Option<String> {
-    matches.get_many::<String>(name)?.next_back().cloned()
 }
 
 fn is_on(matches: &ArgMatches, name: &'static str) -> Result<bool, FlagError> {
