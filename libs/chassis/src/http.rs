@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::io;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,9 @@ use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use rustix::io::Errno;
+use rustix::net::sockopt::set_ipv6_v6only;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -27,6 +30,9 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A connection lives at most this long, so that an idle or stalled client gives its place back.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Connections that the kernel completes before they are accepted.
+const BACKLOG: u32 = 1024;
 
 /// What a handler answers.
 pub type Answer = Response<Full<Bytes>>;
@@ -47,7 +53,7 @@ pub struct ListenError {
     /// The address asked for.
     pub address: SocketAddr,
     /// Why not.
-    pub source: std::io::Error,
+    pub source: io::Error,
 }
 
 impl Routes {
@@ -117,14 +123,54 @@ pub fn with_type(status: StatusCode, content_type: &'static str, body: impl Into
 }
 
 /// Listens on `address` and serves `routes` until `shutdown`, which ends open connections too; gives back the address bound (a port
-/// 0 is resolved).
+/// 0 is resolved). As with Go's listeners, the unspecified address of either family means all addresses of both.
 pub async fn serve(
     address: SocketAddr,
     routes: Routes,
     shutdown: CancellationToken,
 ) -> Result<SocketAddr, ListenError> {
+    let everywhere = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), address.port());
+    let bound = match address.ip().is_unspecified() {
+        true => listen(everywhere, false).or_else(|error| match error.raw_os_error() {
+            Some(code) if code == Errno::AFNOSUPPORT.raw_os_error() => listen(address, true),
+            _ => Err(error),
+        }),
+        false => listen(address, true),
+    };
+    start(bound, address, routes, shutdown)
+}
+
+/// The same for the family of `address` alone: the other one may have a server of its own on the port.
+pub async fn serve_family(
+    address: SocketAddr,
+    routes: Routes,
+    shutdown: CancellationToken,
+) -> Result<SocketAddr, ListenError> {
+    start(listen(address, true), address, routes, shutdown)
+}
+
+fn listen(address: SocketAddr, only_family: bool) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => {
+            let socket = TcpSocket::new_v6()?;
+            set_ipv6_v6only(&socket, only_family)?;
+            socket
+        }
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+fn start(
+    listener: io::Result<TcpListener>,
+    address: SocketAddr,
+    routes: Routes,
+    shutdown: CancellationToken,
+) -> Result<SocketAddr, ListenError> {
     let failed = |source| ListenError { address, source };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let listener = listener.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
     tokio::spawn(accept(listener, routes, shutdown));
     Ok(bound)
@@ -212,6 +258,25 @@ mod tests {
         assert!(ask(address, "\0\0\r\n\r\n").await.starts_with("HTTP/1.1 400"));
         let huge = format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(64 * 1024));
         assert!(!ask(address, &huge).await.starts_with("HTTP/1.1 200"));
+        shutdown.cancel();
+    }
+
+    #[tokio::test]
+    async fn no_address_means_all_addresses_of_both_families() {
+        let shutdown = CancellationToken::new();
+        let routes = || Routes::new().get("/", |_| text(StatusCode::OK, "ok"));
+        let get = "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+        let any = "0.0.0.0:0".parse().expect("an address");
+        let port = serve(any, routes(), shutdown.clone())
+            .await
+            .expect("a server")
+            .port();
+        for host in ["127.0.0.1", "::1"] {
+            let address = SocketAddr::new(host.parse().expect("an address"), port);
+            assert!(ask(address, get).await.ends_with("ok"), "{host}");
+        }
+        let taken = SocketAddr::new(any.ip(), port);
+        assert!(serve_family(taken, routes(), shutdown.clone()).await.is_err());
         shutdown.cancel();
     }
 
