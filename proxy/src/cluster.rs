@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use gantry_proxy_core::facts::disjoint;
+use gantry_proxy_core::families::{self, Configured, Misfit};
 use gantry_proxy_core::nodes::routes;
-use gantry_proxy_core::{Node, NodeFacts, Route};
+use gantry_proxy_core::{Families, Family, Node, NodeFacts, Route};
 use ipnetwork::IpNetwork;
 
 use tracing::{info, warn};
@@ -53,7 +54,7 @@ impl Cluster {
                 }
                 self.listed.insert(kind);
             }
-            other @ (Input::Object(_) | Input::Triggered(_)) => return Some(other),
+            other @ (Input::Object(_) | Input::Triggered(..)) => return Some(other),
         }
         None
     }
@@ -74,9 +75,9 @@ impl Cluster {
 
     /// What the table of a family has to know. `local` are the addresses of the host's interfaces.
     #[must_use]
-    pub fn facts(&self, settings: &Settings, local: &[IpAddr], ipv6: bool) -> NodeFacts {
+    pub fn facts(&self, settings: &Settings, local: &[IpAddr], family: Family) -> NodeFacts {
         let own = self.own(settings);
-        let of_family = |network: &&IpNetwork| network.is_ipv6() == ipv6;
+        let of_family = |network: &&IpNetwork| network.is_ipv6() == family.is_ipv6();
         let pods: Vec<IpNetwork> = match &settings.detect_local {
             DetectLocal::ClusterCidr(ranges) => ranges.clone(),
             DetectLocal::NodeCidr => own.map(|node| node.pod_ranges.clone()).unwrap_or_default(),
@@ -85,27 +86,28 @@ impl Cluster {
         NodeFacts {
             pod_ranges: disjoint(pods.iter().filter(of_family).copied()),
             service_ranges: disjoint(self.ranges.values().flatten().filter(of_family).copied()),
-            node_addresses: self.node_addresses(settings, local, ipv6),
-            node_ip: self.primary(settings, ipv6),
+            node_addresses: self.node_addresses(settings, local, family),
+            node_ip: self.primary(settings, family),
             zone: own.and_then(|node| node.zone.clone()),
         }
     }
 
     /// The node's address; `bindAddress`, when it is one, takes the place of what the Node says.
-    fn primary(&self, settings: &Settings, ipv6: bool) -> Option<IpAddr> {
-        let bound = settings.bind_address.filter(|ip| ip.is_ipv6() == ipv6);
-        bound.or_else(|| self.own(settings)?.primary(ipv6))
+    fn primary(&self, settings: &Settings, family: Family) -> Option<IpAddr> {
+        let bound = settings.bind_address.filter(|ip| Family::of(*ip) == family);
+        bound.or_else(|| self.own(settings)?.primary(family))
     }
 
     /// Where node ports are served.
-    fn node_addresses(&self, settings: &Settings, local: &[IpAddr], ipv6: bool) -> Vec<IpAddr> {
+    fn node_addresses(&self, settings: &Settings, local: &[IpAddr], family: Family) -> Vec<IpAddr> {
         let here = local
             .iter()
-            .filter(|ip| ip.is_ipv6() == ipv6 && !ip.is_loopback());
-        let mut addresses: Vec<IpAddr> = match &settings.node_ports {
-            NodePortRule::Primary => self.primary(settings, ipv6).into_iter().collect(),
-            NodePortRule::Any => here.copied().collect(),
-            NodePortRule::Ranges(ranges) => here
+            .filter(|ip| Family::of(**ip) == family && !ip.is_loopback());
+        let primary = self.primary(settings, family);
+        let mut addresses: Vec<IpAddr> = match (settings.node_ports.of(family), primary) {
+            (NodePortRule::Primary, Some(primary)) => vec![primary],
+            (NodePortRule::Any, _) | (NodePortRule::Primary, None) => here.copied().collect(),
+            (NodePortRule::Ranges(ranges), _) => here
                 .filter(|ip| ranges.iter().any(|range| range.contains(**ip)))
                 .copied()
                 .collect(),
@@ -115,16 +117,60 @@ impl Cluster {
         addresses
     }
 
+    /// True if the host's own addresses decide where node ports of a family are served.
+    #[must_use]
+    pub fn looks_at_host(&self, settings: &Settings, family: Family) -> bool {
+        *settings.node_ports.of(family) != NodePortRule::Primary || self.primary(settings, family).is_none()
+    }
+
     /// Where servers for node ports listen.
     #[must_use]
-    pub fn listen_addresses(&self, settings: &Settings, local: &[IpAddr], ipv6: bool) -> Vec<IpAddr> {
-        match (&settings.node_ports, ipv6) {
-            (NodePortRule::Any, false) => vec![Ipv4Addr::UNSPECIFIED.into()],
-            (NodePortRule::Any, true) => vec![Ipv6Addr::UNSPECIFIED.into()],
-            (NodePortRule::Primary | NodePortRule::Ranges(_), _) => {
-                self.node_addresses(settings, local, ipv6)
+    pub fn listen_addresses(&self, settings: &Settings, local: &[IpAddr], family: Family) -> Vec<IpAddr> {
+        let everywhere = match family {
+            Family::Ipv4 => Ipv4Addr::UNSPECIFIED.into(),
+            Family::Ipv6 => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let primary = self.primary(settings, family);
+        match (settings.node_ports.of(family), primary) {
+            (NodePortRule::Any, _) | (NodePortRule::Primary, None) => vec![everywhere],
+            (NodePortRule::Primary, Some(_)) | (NodePortRule::Ranges(_), _) => {
+                self.node_addresses(settings, local, family)
             }
         }
+    }
+
+    /// Once this node's addresses are known: compares the configuration with the families that run. What is only worth a warning is
+    /// in the answer.
+    ///
+    /// # Errors
+    /// What cannot work.
+    pub fn check_families(
+        &self,
+        settings: &Settings,
+        families: Families,
+    ) -> Option<Result<Vec<Misfit>, Misfit>> {
+        let own = self.own(settings).filter(|node| !node.addresses.is_empty())?;
+        let primary = families::primary(settings.bind_address, &own.addresses);
+        let mut node_ports = Vec::new();
+        for family in Family::ALL {
+            match settings.node_ports.of(family) {
+                NodePortRule::Primary => {
+                    node_ports.extend(self.primary(settings, family).map(IpNetwork::from));
+                }
+                NodePortRule::Ranges(ranges) => node_ports.extend(ranges),
+                NodePortRule::Any => {}
+            }
+        }
+        let configured = Configured {
+            cluster_ranges: settings.cluster_ranges(),
+            by_cluster: matches!(settings.detect_local, DetectLocal::ClusterCidr(_)),
+            node_ranges: (settings.detect_local == DetectLocal::NodeCidr)
+                .then_some(own.pod_ranges.as_slice()),
+            node_ports: &node_ports,
+            healthz: settings.healthz,
+            metrics: settings.metrics,
+        };
+        Some(families::check(families, primary, &configured))
     }
 
     /// Says when the own node appears, changes its addresses or goes.
@@ -142,10 +188,12 @@ impl Cluster {
         self.remarked = Some(now);
     }
 
-    /// The routes to other nodes' pods.
+    /// The routes to other nodes' pods, of the families that run.
     #[must_use]
-    pub fn routes(&self, settings: &Settings) -> BTreeSet<Route> {
-        routes(&self.nodes, &settings.node_name)
+    pub fn routes(&self, settings: &Settings, families: Families) -> BTreeSet<Route> {
+        let mut routes = routes(&self.nodes, &settings.node_name);
+        routes.retain(|route| families.has(Family::of(route.via)));
+        routes
     }
 
     fn mention(&mut self, kind: Other, name: &str) {

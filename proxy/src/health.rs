@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use gantry_chassis::http::{Answer, Routes, json};
+use gantry_proxy_core::{Family, PerFamily};
 use hyper::StatusCode;
 use hyper::header::{HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use k8s_openapi::jiff::Timestamp;
@@ -21,10 +22,17 @@ pub struct Health {
 
 #[derive(Debug, Default)]
 struct Shared {
+    families: PerFamily<Progress>,
+    eligible: bool,
+}
+
+/// How far a family's table is.
+#[derive(Clone, Copy, Debug, Default)]
+struct Progress {
+    /// When it was last right; never for a family that does not run.
     updated: Option<SystemTime>,
     /// Since when a change waits.
     waiting: Option<Instant>,
-    eligible: bool,
 }
 
 /// What is answered, in the reference's order.
@@ -41,11 +49,13 @@ struct Body {
     status: Option<Status>,
 }
 
-/// By family.
+/// By family: those whose table was right once.
 #[derive(Debug, Serialize)]
 struct Status {
-    #[serde(rename = "IPv4")]
-    ipv4: FamilyStatus,
+    #[serde(rename = "IPv4", skip_serializing_if = "Option::is_none")]
+    ipv4: Option<FamilyStatus>,
+    #[serde(rename = "IPv6", skip_serializing_if = "Option::is_none")]
+    ipv6: Option<FamilyStatus>,
 }
 
 #[derive(Debug, Serialize)]
@@ -68,18 +78,24 @@ impl Health {
         }
     }
 
-    /// A change waits.
-    pub fn queued(&self) {
+    /// A change of a family waits.
+    pub fn queued(&self, family: Family) {
         self.with(|shared| {
-            shared.waiting.get_or_insert_with(Instant::now);
+            shared
+                .families
+                .of_mut(family)
+                .waiting
+                .get_or_insert_with(Instant::now);
         });
     }
 
-    /// Nothing waits any more.
-    pub fn updated(&self) {
+    /// Nothing of this family waits any more.
+    pub fn updated(&self, family: Family) {
         self.with(|shared| {
-            shared.waiting = None;
-            shared.updated = Some(SystemTime::now());
+            *shared.families.of_mut(family) = Progress {
+                updated: Some(SystemTime::now()),
+                waiting: None,
+            };
         });
     }
 
@@ -107,33 +123,45 @@ impl Health {
             })
     }
 
-    /// True unless a change waits for too long.
+    /// True unless a change of any family waits for too long.
     #[must_use]
     pub fn is_healthy(&self) -> bool {
-        self.with(|shared| self.in_time(shared))
+        let families = self.with(|shared| shared.families);
+        Family::ALL
+            .iter()
+            .all(|family| self.in_time(families.of(*family)))
     }
 
     /// Before the first time that all is written there is nothing to be late with: the program starts.
-    fn in_time(&self, shared: &Shared) -> bool {
-        shared.updated.is_none() || shared.waiting.is_none_or(|since| since.elapsed() < self.patience)
+    fn in_time(&self, progress: &Progress) -> bool {
+        progress.updated.is_none()
+            || progress
+                .waiting
+                .is_none_or(|since| since.elapsed() < self.patience)
     }
 
     fn answer(&self, with_node: bool) -> Answer {
-        let (updated, healthy, eligible) =
-            self.with(|shared| (shared.updated, self.in_time(shared), shared.eligible));
+        let (families, eligible) = self.with(|shared| (shared.families, shared.eligible));
+        let healthy = self.is_healthy();
         let good = healthy && (eligible || !with_node);
         let now = written(SystemTime::now());
-        let last_updated = updated.map_or_else(|| NEVER.to_owned(), written);
+        // The latest of both families.
+        let updated = families.ipv4.updated.max(families.ipv6.updated);
+        let status = |progress: &Progress| {
+            progress.updated.map(|updated| FamilyStatus {
+                last_updated: written(updated),
+                healthy: self.in_time(progress),
+            })
+        };
+        let last_updated = || updated.map_or_else(|| NEVER.to_owned(), written);
         let body = Body {
-            last_updated: if good { now.clone() } else { last_updated.clone() },
+            last_updated: if good { now.clone() } else { last_updated() },
             current_time: now,
             node_eligible: with_node.then_some(eligible),
             healthy,
             status: updated.map(|_| Status {
-                ipv4: FamilyStatus {
-                    last_updated,
-                    healthy,
-                },
+                ipv4: status(&families.ipv4),
+                ipv6: status(&families.ipv6),
             }),
         };
         let code = if good {
@@ -176,7 +204,8 @@ mod tests {
     #[tokio::test]
     async fn health_follows_waiting_changes_and_the_node() {
         let health = Health::new(Duration::ZERO);
-        health.queued();
+        let family = Family::Ipv4;
+        health.queued(family);
         assert_eq!(code(&health, false), 200, "healthy while starting");
         assert_eq!(code(&health, true), 503, "no node yet");
         let starting = body(health.answer(false)).await;
@@ -184,13 +213,13 @@ mod tests {
             !starting.contains("status") && !starting.contains("nodeEligible"),
             "{starting}"
         );
-        health.updated();
+        health.updated(family);
         health.set_eligible(true);
         assert_eq!(code(&health, true), 200);
-        health.queued();
+        health.queued(family);
         assert_eq!(code(&health, false), 503, "a change waits too long");
         assert!(!health.is_healthy());
-        health.updated();
+        health.updated(family);
         assert_eq!(code(&health, true), 200);
         health.set_eligible(false);
         assert_eq!(
@@ -201,31 +230,53 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn it_is_healthy_only_when_both_families_are() {
+        let health = Health::new(Duration::ZERO);
+        for family in Family::ALL {
+            health.updated(family);
+        }
+        health.queued(Family::Ipv6);
+        assert_eq!(code(&health, false), 503);
+        let text = body(health.answer(false)).await;
+        let said: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        assert_eq!(said["healthy"], false);
+        assert_eq!(said["status"]["IPv4"]["healthy"], true);
+        assert_eq!(said["status"]["IPv6"]["healthy"], false);
+        assert_eq!(
+            said["lastUpdated"], said["status"]["IPv6"]["lastUpdated"],
+            "the latest of both, and not the present"
+        );
+        health.updated(Family::Ipv6);
+        assert_eq!(code(&health, false), 200);
+    }
+
+    #[tokio::test]
     async fn the_body_is_the_references() {
         let health = Health::new(Duration::from_secs(60));
-        health.updated();
         health.set_eligible(true);
-        let text = body(health.answer(true)).await;
-        let names: Vec<&str> = text
-            .split('"')
-            .skip(1)
-            .step_by(2)
-            .filter(|t| !t.contains("Z"))
-            .collect();
-        assert_eq!(
-            names,
-            [
-                "lastUpdated",
-                "currentTime",
-                "nodeEligible",
-                "healthy",
-                "status",
-                "IPv4",
-                "lastUpdated",
-                "healthy"
-            ],
-            "{text}"
-        );
-        assert!(text.ends_with("\"healthy\":true}}}"), "{text}");
+        let names = async || {
+            let text = body(health.answer(true)).await;
+            assert!(text.ends_with("\"healthy\":true}}}"), "{text}");
+            let quoted = text.split('"').skip(1).step_by(2);
+            quoted
+                .filter(|t| !t.contains('Z'))
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        let mut expected = vec![
+            "lastUpdated",
+            "currentTime",
+            "nodeEligible",
+            "healthy",
+            "status",
+            "IPv4",
+            "lastUpdated",
+            "healthy",
+        ];
+        health.updated(Family::Ipv4);
+        assert_eq!(names().await, expected);
+        health.updated(Family::Ipv6);
+        expected.extend(["IPv6", "lastUpdated", "healthy"]);
+        assert_eq!(names().await, expected);
     }
 }

@@ -2,9 +2,10 @@
 //!
 //! ```text
 //! watch (API server) ─> run (main loop) ─> cluster (nodes, ranges)
-//!    reduce                             ├─> programmer ─> core (decisions) ─> table (nftables)
+//!    reduce                             ├─> stack (one for each address family)
+//!                                       │     ├─> programmer ─> core (decisions) ─> table (nftables)
+//!                                       │     └─> node_checks (servers for load balancers)
 //!                                       ├─> routes (rtnetlink)
-//!                                       ├─> node_checks (servers for load balancers)
 //!                                       └─> cni (configuration file)
 //! ```
 //!
@@ -26,6 +27,7 @@ pub mod programmer;
 pub mod reduce;
 pub mod routes;
 pub mod run;
+pub mod stack;
 pub mod sysctl;
 pub mod table;
 pub mod watch;

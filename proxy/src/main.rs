@@ -10,13 +10,13 @@ use gantry_proxy::config::{ConfigWatch, DetectLocal, File, NodePortRule, Setting
 use gantry_proxy::flags::{self, Flags, Invocation};
 use gantry_proxy::health::Health;
 use gantry_proxy::metrics::Metrics;
-use gantry_proxy::node_checks::NodeChecks;
 use gantry_proxy::pages::{self, Shown};
-use gantry_proxy::programmer::{FAMILY, Programmer};
 use gantry_proxy::routes::Routes;
 use gantry_proxy::run::Proxy;
+use gantry_proxy::stack::Stack;
 use gantry_proxy::table::{Layout, Masquerading, NodePorts, Pods, Table};
 use gantry_proxy::{leftovers, sysctl, watch};
+use gantry_proxy_core::{Families, Family};
 use tracing::{info, warn};
 
 fn main() -> ExitCode {
@@ -57,15 +57,16 @@ fn start(flags: &Flags) -> anyhow::Result<()> {
     if flags.cleanup {
         return cleanup();
     }
+    let families = Families::on(sysctl::has_ipv6());
     if flags.init_only {
-        sysctl::apply(&settings.conntrack);
+        sysctl::apply(&settings.conntrack, families);
         return Ok(());
     }
     // One thread: everything waits for the API server or for the kernel.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(serve(flags, settings, &loaded.file, content))
+    runtime.block_on(serve(flags, settings, families, &loaded.file, content))
 }
 
 fn start_logging(file: &File) {
@@ -79,6 +80,7 @@ fn start_logging(file: &File) {
 async fn serve(
     flags: &Flags,
     settings: Settings,
+    families: Families,
     file: &File,
     content: Option<String>,
 ) -> anyhow::Result<()> {
@@ -91,7 +93,7 @@ async fn serve(
         (_, _) => None,
     };
     info!(version = REFERENCE_VERSION, node = %settings.node_name, "gantry-proxy starts");
-    remark(&settings);
+    remark(&settings, families);
     let metrics = Metrics::new();
     let server = Server {
         kubeconfig: settings.kubeconfig.clone(),
@@ -99,7 +101,7 @@ async fn serve(
     };
     let client = gantry_kubeapi::connect_to(&server, "gantry-proxy", &metrics.requests).await?;
     sysctl::set_oom_score(settings.oom_score_adj);
-    sysctl::apply(&settings.conntrack);
+    sysctl::apply(&settings.conntrack, families);
     let health = Health::new(settings.sync_period);
     let shown = Shown {
         configuration: file.object()?,
@@ -115,12 +117,13 @@ async fn serve(
         }
     }
     leftovers::warn_of(&mut gantry_nft::Nft::open().context("nf_tables cannot be used")?);
-    let inputs = watch::start(&client, &settings.node_name);
+    let inputs = watch::start(&client, &settings.node_name, families);
+    let open = |family: &Family| Stack::open(*family, layout(&settings, *family), &health, &metrics);
     let proxy = Proxy {
-        programmer: Programmer::open(layout(&settings)).context("nf_tables cannot be used")?,
+        families,
+        stacks: families.all().iter().map(open).collect::<Result<_, _>>()?,
         routes: Routes::open().context("routes cannot be used")?,
         cni_conf_dir: flags.cni_conf_dir.clone(),
-        checks: NodeChecks::new(health.clone()),
         settings,
         health,
         metrics,
@@ -144,28 +147,33 @@ async fn until_changed(config: Option<ConfigWatch>) -> std::io::Result<()> {
     }
 }
 
-/// Says once what is configured but done otherwise.
-fn remark(settings: &Settings) {
+/// Says once what runs, and what is configured but done otherwise.
+fn remark(settings: &Settings, families: Families) {
     if settings.mode != "nftables" {
         info!(
             mode = settings.mode,
             "this proxy knows one mode, nftables, and runs it"
         );
     }
-    if !tells_pods(settings) {
-        info!("no clusterCIDR for the table's addresses: pods are not told from other sources");
+    match families {
+        Families::Both => info!("both address families are served"),
+        Families::Ipv4Only => info!("IPv4 alone is served: this kernel has no IPv6, or it is switched off"),
+    }
+    let told = |family: &Family| tells_pods(settings, *family);
+    if !families.all().iter().any(told) {
+        info!("no clusterCIDR: pods are not told from other sources");
     }
 }
 
-/// False if there is no way to tell pods from others: then nobody is masqueraded for not being one.
-fn tells_pods(settings: &Settings) -> bool {
+/// False if there is no way to tell pods of a family from others: then nobody is masqueraded for not being one.
+fn tells_pods(settings: &Settings, family: Family) -> bool {
     match &settings.detect_local {
-        DetectLocal::ClusterCidr(ranges) => ranges.iter().any(|range| range.is_ipv4()),
+        DetectLocal::ClusterCidr(ranges) => ranges.iter().any(|range| range.is_ipv6() == family.is_ipv6()),
         DetectLocal::NodeCidr | DetectLocal::Bridge(_) | DetectLocal::InterfacePrefix(_) => true,
     }
 }
 
-fn layout(settings: &Settings) -> Layout {
+fn layout(settings: &Settings, family: Family) -> Layout {
     let by_interface = |name, whole| Pods::Interface {
         name,
         whole,
@@ -177,12 +185,12 @@ fn layout(settings: &Settings) -> Layout {
             DetectLocal::Bridge(name) => by_interface(name, true),
             DetectLocal::InterfacePrefix(name) => by_interface(name, false),
         },
-        family: FAMILY,
-        node_ports: match settings.node_ports {
+        family: kernels(family),
+        node_ports: match settings.node_ports.of(family) {
             NodePortRule::Any => NodePorts::AnyLocal,
             NodePortRule::Primary | NodePortRule::Ranges(_) => NodePorts::Listed,
         },
-        masquerading: match (settings.masquerade_all, tells_pods(settings)) {
+        masquerading: match (settings.masquerade_all, tells_pods(settings, family)) {
             (true, _) => Masquerading::Everybody,
             (false, true) => Masquerading::NotPods,
             (false, false) => Masquerading::Nobody,
@@ -190,11 +198,19 @@ fn layout(settings: &Settings) -> Layout {
     }
 }
 
-/// Removes the tables of this program or of the reference, and our routes.
+/// In the words of netlink.
+fn kernels(family: Family) -> gantry_nft::Family {
+    match family {
+        Family::Ipv4 => gantry_nft::Family::Ipv4,
+        Family::Ipv6 => gantry_nft::Family::Ipv6,
+    }
+}
+
+/// Removes the tables of this program or of the reference, and our routes. A family that is switched off may still have a table.
 fn cleanup() -> anyhow::Result<()> {
-    for family in [gantry_nft::Family::Ipv4, gantry_nft::Family::Ipv6] {
+    for family in Families::on(sysctl::knows_ipv6()).all() {
         let layout = Layout {
-            family,
+            family: kernels(*family),
             node_ports: NodePorts::Listed,
             masquerading: Masquerading::Nobody,
             pods: Pods::Ranges,

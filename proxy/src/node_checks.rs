@@ -1,7 +1,8 @@
 //! `healthCheckNodePort`: one HTTP server for each service with `externalTrafficPolicy: Local` and a load balancer, which asks there
 //! whether this node has endpoints of it.
 //!
-//! A server is open as long as its service is there, on the addresses of node ports; what it answers is read when it is asked.
+//! A server is open as long as its service is there, on the addresses of node ports; what it answers is read when it is asked. Each
+//! address family has its own: a service may have endpoints here in one of them only.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -9,7 +10,7 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use gantry_chassis::http::{Answer, Routes, json, serve};
+use gantry_chassis::http::{Answer, Routes, json, serve_family};
 use gantry_proxy_core::{HealthCheck, Key};
 use hyper::StatusCode;
 use hyper::header::{HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
@@ -98,7 +99,7 @@ impl NodeChecks {
             let (service, local, health) = (check.service.clone(), Arc::clone(&local), self.health.clone());
             let routes =
                 Routes::new().other(move |_| answer(&service, local.load(Ordering::Relaxed), &health));
-            serve(SocketAddr::new(*address, check.port.get()), routes, close.clone()).await?;
+            serve_family(SocketAddr::new(*address, check.port.get()), routes, close.clone()).await?;
         }
         Ok(Open {
             port: check.port,

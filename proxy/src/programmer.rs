@@ -14,7 +14,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use gantry_nft::{CommitError, Conntrack, Family, Monitor, OpenError, QueryError, Seen};
+use gantry_nft::{CommitError, Conntrack, Monitor, OpenError, QueryError, Seen};
 use gantry_proxy_core::{Changes, Conflict, Event, Flows, NodeFacts, Planner};
 use tracing::{debug, info, warn};
 
@@ -367,6 +367,3 @@ pub fn with_cause(error: &dyn std::error::Error) -> String {
     }
     text
 }
-
-/// The family of the tables that are programmed.
-pub const FAMILY: Family = Family::Ipv4;

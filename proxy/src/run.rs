@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! watches ─ Input ─> Cluster (nodes, ranges) ─ facts ─┐
-//!                └─> Programmer (services, slices) <──┴─ sync ─> kernel
+//!                └─> Stack of each address family (services, slices) <──┴─ sync ─> kernel
 //! ```
 //!
 //! One task owns everything. Nothing is written before services, slices, nodes and service ranges were listed in full. Beside the API
@@ -17,21 +17,21 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use gantry_chassis::ready;
-use gantry_proxy_core::{Event, Kind, Route};
+use gantry_proxy_core::families::Misfit;
+use gantry_proxy_core::{Event, Families, Kind, Route};
 use ipnetwork::IpNetwork;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use crate::cluster::Cluster;
 use crate::config::{DetectLocal, Settings};
 use crate::health::Health;
 use crate::metrics::Metrics;
-use crate::node_checks::NodeChecks;
-use crate::programmer::{Programmer, SyncError, with_cause};
+use crate::programmer::with_cause;
 use crate::routes::Routes;
+use crate::stack::{Repair, Stack, any_touched};
 use crate::watch::Input;
 use pod_ranges::PodRanges;
 
@@ -42,8 +42,6 @@ const LATEST: Duration = Duration::from_millis(10);
 /// Pause after a failure to write; it doubles up to [`MAX_PAUSE`].
 const MIN_PAUSE: Duration = Duration::from_millis(500);
 const MAX_PAUSE: Duration = Duration::from_secs(30);
-/// A program that keeps changing the table is not answered more often than this.
-const REPAIR_PAUSE: Duration = Duration::from_secs(1);
 /// Why the loop ended although nobody asked for it. All are final: the program is to be started again.
 #[derive(Debug, thiserror::Error)]
 pub enum Ended {
@@ -58,6 +56,9 @@ pub enum Ended {
     /// Without them mode `NodeCIDR` cannot tell pods.
     #[error("node {0} got no pod ranges within {limit:?}", limit = pod_ranges::TIMEOUT)]
     NoPodRanges(String),
+    /// The configuration or the node names an address family that does not run.
+    #[error("kube-proxy configuration is incorrect")]
+    Families(#[source] Misfit),
     /// The kernel cannot be listened to.
     #[error("cannot listen to the kernel")]
     Kernel(#[from] io::Error),
@@ -70,14 +71,14 @@ pub struct Proxy {
     pub settings: Settings,
     /// Where the CNI configuration goes.
     pub cni_conf_dir: Option<PathBuf>,
-    /// The table.
-    pub programmer: Programmer,
+    /// The families that run.
+    pub families: Families,
+    /// Their tables.
+    pub stacks: Vec<Stack>,
     /// The routes.
     pub routes: Routes,
     /// What `/healthz` says.
     pub health: Health,
-    /// The health checks of services.
-    pub checks: NodeChecks,
     /// What `/metrics` says.
     pub metrics: Metrics,
 }
@@ -87,9 +88,10 @@ pub struct Proxy {
 struct Memory {
     cluster: Cluster,
     listed: BTreeSet<Kind>,
+    /// The host's own addresses, as far as they are asked for.
     local: Vec<IpAddr>,
-    /// Times of endpoint changes that are not in the table yet.
-    triggers: Vec<SystemTime>,
+    /// They are up to date.
+    local_read: bool,
     /// Routes that are set.
     routes: Option<BTreeSet<Route>>,
     /// For mode `NodeCIDR`.
@@ -97,8 +99,8 @@ struct Memory {
     started: Instant,
     /// Changes from before this are not this program's to be late with.
     since: SystemTime,
-    /// When a change of somebody else was last put right.
-    repaired: Option<Instant>,
+    /// The configuration was compared with the families.
+    compared: bool,
     /// When to try again what failed.
     retry: Option<Instant>,
     pause: Duration,
@@ -115,12 +117,11 @@ impl Proxy {
         shutdown: CancellationToken,
     ) -> Result<(), Ended> {
         let mut memory = Memory::new();
-        let table = ready::readable(self.programmer.notifications().try_clone_to_owned()?)?;
         let mut tick = interval(self.settings.sync_period);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let retry = memory.retry;
-            let due = self.programmer.due().map(Instant::from_std);
+            let due = self.stacks.iter().filter_map(Stack::due).min();
             tokio::select! {
                 () = shutdown.cancelled() => return Ok(()),
                 // Cancel safe: a received input is handled at once.
@@ -132,16 +133,13 @@ impl Proxy {
                 }
                 // Without anything to look at again this branch is off.
                 () = async { if let Some(at) = due { tokio::time::sleep_until(at).await } }, if due.is_some() => {
-                    self.programmer.look_again();
+                    self.stacks.iter_mut().for_each(Stack::look_again);
                 }
-                // Cancel safe: readiness stays until it is cleared.
-                ready = table.readable() => {
-                    ready?.clear_ready();
-                    self.look(&mut memory).await;
-                }
+                // Cancel safe: readiness stays until it is answered.
+                touched = any_touched(&self.stacks) => self.look(&mut memory, touched?).await,
                 // Cancel safe: a notice that is not taken stays.
                 () = self.routes.addresses_changed() => {
-                    self.read_local(&mut memory).await;
+                    memory.local_read = false;
                     self.work(&mut memory).await;
                 }
                 _ = tick.tick() => self.tidy(&mut memory).await,
@@ -150,6 +148,7 @@ impl Proxy {
                     self.work(&mut memory).await;
                 }
             }
+            self.compare_families(&mut memory)?;
             self.check_pod_ranges(&mut memory)?;
         }
     }
@@ -164,25 +163,26 @@ impl Proxy {
             .check(&self.settings.node_name, own, memory.started.elapsed())
     }
 
-    /// Did somebody change the table? Then it is put right: at once, but not again and again.
-    async fn look(&mut self, memory: &mut Memory) {
-        match self.programmer.look() {
-            Ok(false) => {}
-            Ok(true) => {
-                self.metrics.repairs.inc();
-                let now = Instant::now();
-                match memory.repaired.map(|at| at + REPAIR_PAUSE) {
-                    Some(at) if at > now => memory.retry = Some(memory.retry.map_or(at, |r| r.min(at))),
-                    Some(_) | None => {
-                        memory.repaired = Some(now);
-                        self.work(memory).await;
-                    }
-                }
+    /// Once: what is configured against the families that run.
+    fn compare_families(&self, memory: &mut Memory) -> Result<(), Ended> {
+        if memory.compared || !memory.cluster.is_listed() {
+            return Ok(());
+        }
+        if let Some(told) = memory.cluster.check_families(&self.settings, self.families) {
+            memory.compared = true;
+            for misfit in told.map_err(Ended::Families)? {
+                warn!(%misfit, "kube-proxy configuration may be incomplete or incorrect");
             }
-            Err(error) => warn!(
-                error = with_cause(&error),
-                "changes of others are not noticed now"
-            ),
+        }
+        Ok(())
+    }
+
+    /// Did somebody change the table of a stack? Then it is put right: at once, but not again and again.
+    async fn look(&mut self, memory: &mut Memory, index: usize) {
+        match self.stacks.get_mut(index).map_or(Repair::None, Stack::look) {
+            Repair::None => {}
+            Repair::Now => self.work(memory).await,
+            Repair::At(at) => memory.retry = Some(memory.retry.map_or(at, |r| r.min(at))),
         }
     }
 
@@ -204,25 +204,23 @@ impl Proxy {
 
     fn take(&mut self, memory: &mut Memory, input: Input) {
         match memory.cluster.apply(input) {
-            Some(Input::Object(event)) => {
-                match &event {
-                    Event::Service(..) | Event::ServiceGone(_) => {
-                        self.metrics.changes.services.inc();
-                        self.metrics.changes.services_pending.inc();
-                    }
-                    Event::Slice { .. } | Event::SliceGone(_) => {
-                        self.metrics.changes.endpoints.inc();
-                        self.metrics.changes.endpoints_pending.inc();
-                    }
-                    Event::ListEnd(kind) => drop(memory.listed.insert(*kind)),
-                    Event::ListStart(_) => {}
+            Some(Input::Object(mut events)) => {
+                if let Some(event) = events.ipv4.as_ref().or(events.ipv6.as_ref()) {
+                    self.note(memory, event);
                 }
-                self.programmer.apply(event);
+                for stack in &mut self.stacks {
+                    if let Some(event) = events.of_mut(stack.family()).take() {
+                        stack.apply(event);
+                    }
+                }
             }
-            Some(Input::Triggered(time)) if time > memory.since => memory.triggers.push(time),
+            Some(Input::Triggered(family, time)) if time > memory.since => {
+                let stack = self.stacks.iter_mut().find(|stack| stack.family() == family);
+                stack.into_iter().for_each(|stack| stack.triggered(time));
+            }
             // The others are the cluster's own, or old.
             Some(
-                Input::Triggered(_)
+                Input::Triggered(..)
                 | Input::Node(..)
                 | Input::ServiceRanges(..)
                 | Input::ListStart(_)
@@ -232,20 +230,32 @@ impl Proxy {
         }
     }
 
+    /// Counts a change of an object, whatever its families, and lists that are complete.
+    fn note(&self, memory: &mut Memory, event: &Event) {
+        let changes = &self.metrics.changes;
+        match event {
+            Event::Service(..) | Event::ServiceGone(_) => {
+                changes.services.inc();
+                changes.services_pending.inc();
+            }
+            Event::Slice { .. } | Event::SliceGone(_) => {
+                changes.endpoints.inc();
+                changes.endpoints_pending.inc();
+            }
+            Event::ListEnd(kind) => drop(memory.listed.insert(*kind)),
+            Event::ListStart(_) => {}
+        }
+    }
+
     /// Brings the table, the routes and the CNI configuration to the present state.
     async fn work(&mut self, memory: &mut Memory) {
         if !is_ready(memory) {
             return;
         }
         memory.retry = None;
-        if memory.routes.is_none() {
-            self.read_local(memory).await;
-        }
+        self.read_local(memory).await;
         memory.cluster.remark(&self.settings);
-        self.programmer
-            .set_facts(memory.cluster.facts(&self.settings, &memory.local, false));
-        let mut right = self.program(memory);
-        right &= self.set_checks(memory).await;
+        let mut right = self.program(memory).await;
         let own = memory.cluster.own(&self.settings);
         self.health.set_eligible(own.is_some_and(|node| !node.leaving));
         if let (Some(dir), Some(own)) = (&self.cni_conf_dir, own)
@@ -266,43 +276,21 @@ impl Proxy {
         }
     }
 
-    /// Writes the table if it is behind; false if that failed.
-    fn program(&mut self, memory: &mut Memory) -> bool {
-        if !self.programmer.is_behind() {
-            memory.triggers.clear();
+    /// Writes the tables that are behind, and what stands beside them; false if some of it failed.
+    async fn program(&mut self, memory: &Memory) -> bool {
+        let local = memory.local.as_slice();
+        let (settings, cluster) = (&self.settings, &memory.cluster);
+        let mut right = true;
+        for stack in &mut self.stacks {
+            stack.set_facts(cluster.facts(settings, local, stack.family()));
+            right &= stack.program();
+            let addresses = cluster.listen_addresses(settings, local, stack.family());
+            right &= stack.set_checks(&addresses).await;
+        }
+        if !self.stacks.iter().any(Stack::is_behind) {
             self.metrics.changes.settled();
-            return true;
         }
-        self.health.queued();
-        self.metrics.queued();
-        match self.programmer.sync() {
-            Ok(done) => {
-                debug!(elements = done.elements, planning = ?done.planning, writing = ?done.writing, "synced");
-                self.metrics.synced(&done);
-                for time in memory.triggers.drain(..) {
-                    self.metrics.programmed(time);
-                }
-                self.health.updated();
-                if done.full {
-                    self.count();
-                    crate::memory::trim();
-                }
-                true
-            }
-            Err(error) => {
-                self.metrics.failures.inc();
-                warn!(
-                    error = with_cause(&error),
-                    "services are not programmed; trying again"
-                );
-                false
-            }
-        }
-    }
-
-    /// Walks the whole ruleset: once in a while, not at each change.
-    fn count(&self) {
-        self.metrics.counted(self.programmer.planner().ruleset());
+        right
     }
 
     /// Looks after everything once in a while.
@@ -316,18 +304,10 @@ impl Proxy {
             );
             return;
         }
-        self.count();
-        if let Err(error) = self.programmer.tidy() {
-            match error {
-                SyncError::Tidy(_) => self.metrics.cleanup_failures.inc(),
-                SyncError::Find(_) | SyncError::Commit(_) | SyncError::Watch(_) => {
-                    self.metrics.failures.inc();
-                }
-            }
-            warn!(error = with_cause(&error), "the table cannot be looked after");
-        }
+        self.stacks.iter_mut().for_each(Stack::tidy);
         // Routes and addresses may have been changed by others.
         memory.routes = None;
+        memory.local_read = false;
         self.work(memory).await;
     }
 }
@@ -338,12 +318,12 @@ impl Memory {
             cluster: Cluster::default(),
             listed: BTreeSet::new(),
             local: Vec::new(),
-            triggers: Vec::new(),
+            local_read: false,
             routes: None,
             pod_ranges: PodRanges::default(),
             started: Instant::now(),
             since: SystemTime::now(),
-            repaired: None,
+            compared: false,
             retry: None,
             pause: MIN_PAUSE,
         }

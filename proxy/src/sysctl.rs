@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use gantry_proxy_core::Families;
 use tracing::{info, warn};
 
 use crate::config::Conntrack;
@@ -12,11 +13,25 @@ const CONNTRACK_LIMIT: u64 = 1_048_576;
 const SYS: &str = "/proc/sys";
 const HASH_SIZE: &str = "/sys/module/nf_conntrack/parameters/hashsize";
 
-/// Writes the settings. What cannot be written is logged: the proxy works with what is there.
-pub fn apply(conntrack: &Conntrack) {
+/// True if the kernel has IPv6, switched on or off.
+pub fn knows_ipv6() -> bool {
+    Path::new("/proc/net/if_inet6").exists()
+}
+
+/// True if the kernel has IPv6 and it is not switched off: the reference's rule.
+pub fn has_ipv6() -> bool {
+    knows_ipv6() && read(&Path::new(SYS).join("net/ipv6/conf/all/disable_ipv6")) != Some(1)
+}
+
+/// Writes the settings. What cannot be written is logged: the proxy works with what is there. Forwarding of IPv6 is left to who
+/// gives pods addresses of it: a host that begins to forward no longer learns its own routes from advertisements.
+pub fn apply(conntrack: &Conntrack, families: Families) {
     require("net/ipv4/ip_forward");
     if Path::new(SYS).join("net/bridge").exists() {
         require("net/bridge/bridge-nf-call-iptables");
+        if families == Families::Both {
+            require("net/bridge/bridge-nf-call-ip6tables");
+        }
     }
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     if let Some(max) = conntrack_max(conntrack, processors) {

@@ -10,7 +10,7 @@ use std::time::SystemTime;
 
 use futures::StreamExt;
 use gantry_kubeapi::slim;
-use gantry_proxy_core::{Event, Kind, Node};
+use gantry_proxy_core::{Event, Families, Family, Kind, Node, PerFamily};
 use ipnetwork::IpNetwork;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource};
@@ -26,10 +26,10 @@ const DEPTH: usize = 1024;
 /// What the main loop is told.
 #[derive(Debug)]
 pub enum Input {
-    /// A change of services or slices of IPv4.
-    Object(Event),
-    /// When the change behind an endpoint update happened.
-    Triggered(SystemTime),
+    /// A change of a service or slice, or of a list of them: what it is for each family that runs.
+    Object(PerFamily<Option<Event>>),
+    /// When the change behind an endpoint update of a family happened.
+    Triggered(Family, SystemTime),
     /// A node is there, or gone.
     Node(Box<str>, Option<Node>),
     /// A ServiceCIDR is there, or gone.
@@ -51,8 +51,8 @@ pub enum Other {
 
 type Sender = mpsc::Sender<Input>;
 
-/// Starts the watches. They end with the receiver.
-pub fn start(client: &Client, node_name: &str) -> mpsc::Receiver<Input> {
+/// Starts the watches, one set for all families. They end with the receiver.
+pub fn start(client: &Client, node_name: &str, families: Families) -> mpsc::Receiver<Input> {
     let (tx, rx) = mpsc::channel(DEPTH);
     let no_proxy_name = "!service.kubernetes.io/service-proxy-name";
     let not_headless = "!service.kubernetes.io/service-proxy-name,!service.kubernetes.io/headless";
@@ -64,14 +64,14 @@ pub fn start(client: &Client, node_name: &str) -> mpsc::Receiver<Input> {
         Api::<slim::Service>::all(client.clone()),
         services,
         tx.clone(),
-        send_service,
+        move |tx, event| send_service(tx, event, families),
     ));
     let slices = config().labels(not_headless);
     tokio::spawn(follow(
         Api::<slim::EndpointSlice>::all(client.clone()),
         slices,
         tx.clone(),
-        move |tx, event| send_slice(tx, event, Arc::clone(&own)),
+        move |tx, event| send_slice(tx, event, Arc::clone(&own), families),
     ));
     tokio::spawn(follow(
         Api::<slim::Node>::all(client.clone()),
@@ -141,48 +141,75 @@ async fn push(tx: &Sender, input: Input) -> Result<(), Closed> {
     tx.send(input).await.map_err(|_| Closed)
 }
 
-async fn send_service(tx: Sender, event: watcher::Event<slim::Service>) -> Result<(), Closed> {
-    let event = match event {
-        watcher::Event::Init => Event::ListStart(Kind::Service),
-        watcher::Event::InitDone => Event::ListEnd(Kind::Service),
-        watcher::Event::Delete(object) => Event::ServiceGone(reduce::key(&object)),
-        watcher::Event::Apply(object) | watcher::Event::InitApply(object) => {
-            match reduce::service(&object, false) {
-                Some(service) => Event::Service(reduce::key(&object), service),
-                None => Event::ServiceGone(reduce::key(&object)),
-            }
-        }
-    };
-    push(&tx, Input::Object(event)).await
+/// An event of every family that runs.
+fn of_all(families: Families, mut event: impl FnMut(Family) -> Event) -> Input {
+    Input::Object(PerFamily::each(|family| {
+        families.has(family).then(|| event(family))
+    }))
 }
 
+async fn send_service(
+    tx: Sender,
+    event: watcher::Event<slim::Service>,
+    families: Families,
+) -> Result<(), Closed> {
+    let input = match event {
+        watcher::Event::Init => of_all(families, |_| Event::ListStart(Kind::Service)),
+        watcher::Event::InitDone => of_all(families, |_| Event::ListEnd(Kind::Service)),
+        watcher::Event::Delete(object) => {
+            let key = reduce::key(&object);
+            of_all(families, |_| Event::ServiceGone(Arc::clone(&key)))
+        }
+        watcher::Event::Apply(object) | watcher::Event::InitApply(object) => {
+            let key = reduce::key(&object);
+            of_all(families, |family| {
+                match reduce::service(&object, family.is_ipv6()) {
+                    Some(service) => Event::Service(Arc::clone(&key), service),
+                    None => Event::ServiceGone(Arc::clone(&key)),
+                }
+            })
+        }
+    };
+    push(&tx, input).await
+}
+
+/// A slice is of one family, for ever.
 async fn send_slice(
     tx: Sender,
     event: watcher::Event<slim::EndpointSlice>,
     own: Arc<str>,
+    families: Families,
 ) -> Result<(), Closed> {
-    let change = |object: &slim::EndpointSlice| {
-        let name = reduce::key(object);
-        match (reduce::slice_service(object), reduce::slice(object, &own, false)) {
-            (Some(service), Some(slice)) => Event::Slice { name, service, slice },
-            (None, _) | (_, None) => Event::SliceGone(name),
+    let (object, gone, trigger) = match event {
+        watcher::Event::Init => {
+            return push(&tx, of_all(families, |_| Event::ListStart(Kind::Slice))).await;
         }
-    };
-    let event = match event {
-        watcher::Event::Init => Event::ListStart(Kind::Slice),
-        watcher::Event::InitDone => Event::ListEnd(Kind::Slice),
-        watcher::Event::Delete(object) => Event::SliceGone(reduce::key(&object)),
-        watcher::Event::InitApply(object) => change(&object),
+        watcher::Event::InitDone => {
+            return push(&tx, of_all(families, |_| Event::ListEnd(Kind::Slice))).await;
+        }
+        watcher::Event::Delete(object) => (object, true, None),
+        // Changes from before the first list are old.
+        watcher::Event::InitApply(object) => (object, false, None),
         watcher::Event::Apply(object) => {
-            // Not for the first list: those changes are old.
             let time = object.trigger_time.as_deref().and_then(parse_time);
-            if let Some(time) = time {
-                push(&tx, Input::Triggered(time)).await?;
-            }
-            change(&object)
+            (object, false, time)
         }
     };
-    push(&tx, Input::Object(event)).await
+    let Some(family) = Family::of_type(&object.address_type).filter(|family| families.has(*family)) else {
+        return Ok(());
+    };
+    if let Some(time) = trigger {
+        push(&tx, Input::Triggered(family, time)).await?;
+    }
+    let name = reduce::key(&object);
+    let reduced = reduce::slice(&object, &own, family.is_ipv6()).filter(|_| !gone);
+    let event = match (reduce::slice_service(&object), reduced) {
+        (Some(service), Some(slice)) => Event::Slice { name, service, slice },
+        (None, _) | (_, None) => Event::SliceGone(name),
+    };
+    let mut events = PerFamily::default();
+    *events.of_mut(family) = Some(event);
+    push(&tx, Input::Object(events)).await
 }
 
 fn parse_time(text: &str) -> Option<SystemTime> {

@@ -20,6 +20,7 @@ pub mod choose;
 pub mod compile;
 pub mod diff;
 pub mod facts;
+pub mod families;
 pub mod model;
 pub mod nodes;
 pub mod place;
@@ -33,6 +34,7 @@ pub use chain::{Chain, Part, Scope, Target};
 pub use check::{HealthCheck, health_checks};
 pub use diff::{Changes, Op};
 pub use facts::NodeFacts;
+pub use families::{Families, Family, PerFamily};
 pub use model::{
     Endpoint, EndpointState, Key, NodeHint, Policy, Port, Protocol, Restriction, Service, ServicePort, Slice,
     ZoneSet,

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
 
+use crate::families::Family;
+
 /// A node of the cluster, reduced.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Node {
@@ -31,11 +33,9 @@ pub struct Route {
 impl Node {
     /// The first address of a family.
     #[must_use]
-    pub fn primary(&self, ipv6: bool) -> Option<IpAddr> {
-        self.addresses
-            .iter()
-            .copied()
-            .find(|address| address.is_ipv6() == ipv6)
+    pub fn primary(&self, family: Family) -> Option<IpAddr> {
+        let mut addresses = self.addresses.iter().copied();
+        addresses.find(|address| Family::of(*address) == family)
     }
 }
 
@@ -50,7 +50,7 @@ pub fn routes(nodes: &BTreeMap<Box<str>, Node>, own: &str) -> BTreeSet<Route> {
     let mut by_range: BTreeMap<IpNetwork, IpAddr> = BTreeMap::new();
     for (_, node) in nodes.iter().filter(|(name, _)| name.as_ref() != own) {
         for range in &node.pod_ranges {
-            let Some(via) = node.primary(range.is_ipv6()) else {
+            let Some(via) = node.primary(Family::of(range.ip())) else {
                 continue;
             };
             if !own_ranges.iter().any(|own| overlap(own, range)) {
@@ -94,5 +94,32 @@ mod tests {
             via: "192.0.2.2".parse().unwrap(),
         };
         assert_eq!(routes(&nodes, "me"), [wanted].into());
+    }
+
+    #[test]
+    fn each_range_goes_to_the_nodes_address_of_its_family() {
+        let dual = |number: u8| Node {
+            pod_ranges: vec![
+                format!("10.244.{number}.0/24").parse().unwrap(),
+                format!("fd00:244:0:{number}::/64").parse().unwrap(),
+            ],
+            addresses: vec![
+                format!("192.0.2.{number}").parse().unwrap(),
+                format!("2001:db8::{number}").parse().unwrap(),
+            ],
+            ..Node::default()
+        };
+        let mut nodes: BTreeMap<Box<str>, Node> = [("me".into(), dual(1)), ("n2".into(), dual(2))].into();
+        let route = |to: &str, via: &str| Route {
+            to: to.parse().unwrap(),
+            via: via.parse().unwrap(),
+        };
+        let both = [
+            route("10.244.2.0/24", "192.0.2.2"),
+            route("fd00:244:0:2::/64", "2001:db8::2"),
+        ];
+        assert_eq!(routes(&nodes, "me"), both.into());
+        nodes.remove("n2");
+        assert_eq!(routes(&nodes, "me"), BTreeSet::new(), "the node is gone");
     }
 }

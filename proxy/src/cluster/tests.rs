@@ -33,11 +33,18 @@ fn node(cluster: &mut Cluster, addresses: &[&str]) {
     assert!(cluster.apply(Input::Node("me".into(), Some(node))).is_none());
 }
 
-const LOCAL: [&str; 5] = ["127.0.0.1", "192.0.2.1", "198.51.100.7", "10.244.1.1", "fd00::1"];
+const LOCAL: [&str; 6] = [
+    "127.0.0.1",
+    "192.0.2.1",
+    "198.51.100.7",
+    "10.244.1.1",
+    "::1",
+    "fd00::1",
+];
 
-fn node_addresses(cluster: &Cluster, settings: &Settings, ipv6: bool) -> Vec<String> {
+fn node_addresses(cluster: &Cluster, settings: &Settings, family: Family) -> Vec<String> {
     let local = LOCAL.map(ip);
-    let facts = cluster.facts(settings, &local, ipv6);
+    let facts = cluster.facts(settings, &local, family);
     facts.node_addresses.iter().map(ToString::to_string).collect()
 }
 
@@ -45,16 +52,16 @@ fn node_addresses(cluster: &Cluster, settings: &Settings, ipv6: bool) -> Vec<Str
 fn node_ports_follow_the_nodes_addresses() {
     let primary = settings(|_| {});
     let mut cluster = cluster(&["192.0.2.1", "fd00::1"]);
-    assert_eq!(node_addresses(&cluster, &primary, false), ["192.0.2.1"]);
-    assert_eq!(node_addresses(&cluster, &primary, true), ["fd00::1"]);
+    assert_eq!(node_addresses(&cluster, &primary, Family::Ipv4), ["192.0.2.1"]);
+    assert_eq!(node_addresses(&cluster, &primary, Family::Ipv6), ["fd00::1"]);
     node(&mut cluster, &["192.0.2.77"]);
     assert_eq!(
-        node_addresses(&cluster, &primary, false),
+        node_addresses(&cluster, &primary, Family::Ipv4),
         ["192.0.2.77"],
         "a new address, without a restart"
     );
     let bound = settings(|file| file.bind_address = "198.51.100.7".to_owned());
-    assert_eq!(node_addresses(&cluster, &bound, false), ["198.51.100.7"]);
+    assert_eq!(node_addresses(&cluster, &bound, Family::Ipv4), ["198.51.100.7"]);
 }
 
 #[test]
@@ -64,22 +71,47 @@ fn ranges_choose_among_the_hosts_addresses() {
         file.node_port_addresses = vec!["192.0.2.0/24".to_owned(), "198.51.100.0/24".to_owned()];
     });
     assert_eq!(
-        node_addresses(&cluster, &ranges, false),
+        node_addresses(&cluster, &ranges, Family::Ipv4),
         ["192.0.2.1", "198.51.100.7"]
     );
-    let listen = cluster.listen_addresses(&ranges, &LOCAL.map(ip), false);
+    let listen = cluster.listen_addresses(&ranges, &LOCAL.map(ip), Family::Ipv4);
     assert_eq!(listen, [ip("192.0.2.1"), ip("198.51.100.7")]);
     let any = settings(|file| file.node_port_addresses = vec!["0.0.0.0/0".to_owned()]);
     assert_eq!(
-        node_addresses(&cluster, &any, false),
+        node_addresses(&cluster, &any, Family::Ipv4),
         ["10.244.1.1", "192.0.2.1", "198.51.100.7"],
         "all but loopback"
     );
     assert_eq!(
-        cluster.listen_addresses(&any, &[], false),
+        cluster.listen_addresses(&any, &[], Family::Ipv4),
         [ip("0.0.0.0")],
         "one server for all"
     );
+}
+
+#[test]
+fn a_family_without_an_address_of_the_node_is_served_on_all_local_ones() {
+    let primary = settings(|_| {});
+    let cluster = cluster(&["192.0.2.1"]);
+    assert_eq!(node_addresses(&cluster, &primary, Family::Ipv6), ["fd00::1"]);
+    assert_eq!(cluster.listen_addresses(&primary, &[], Family::Ipv6), [ip("::")]);
+    let looks = Family::ALL.map(|family| cluster.looks_at_host(&primary, family));
+    assert_eq!(looks, [false, true]);
+}
+
+#[test]
+fn families_are_compared_once_the_node_has_addresses() {
+    let settings = settings(|file| file.cluster_cidr = "fd00:244::/56".to_owned());
+    let mut cluster = cluster(&[]);
+    assert_eq!(cluster.check_families(&settings, Families::Both), None);
+    node(&mut cluster, &["192.0.2.1"]);
+    let told = cluster.check_families(&settings, Families::Both);
+    assert!(matches!(told, Some(Ok(misfits)) if misfits.len() == 1));
+    let refused = cluster.check_families(&settings, Families::Ipv4Only);
+    assert!(matches!(refused, Some(Err(Misfit::OtherFamily { .. }))));
+    node(&mut cluster, &["fd00::1"]);
+    let refused = cluster.check_families(&settings, Families::Ipv4Only);
+    assert_eq!(refused, Some(Err(Misfit::Unsupported(Family::Ipv6))));
 }
 
 #[test]
@@ -88,7 +120,7 @@ fn service_ranges_come_and_go() {
     let mut cluster = cluster(&["192.0.2.1"]);
     let mut set = |name: &str, ranges: Option<&[&str]>| {
         cluster.apply(Input::ServiceRanges(name.into(), ranges.map(networks)));
-        cluster.facts(&settings, &[], false).service_ranges
+        cluster.facts(&settings, &[], Family::Ipv4).service_ranges
     };
     set("kubernetes", Some(&["10.96.0.0/16", "fd00:1::/112"]));
     assert_eq!(

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use gantry_proxy_core::PerFamily;
 use ipnetwork::IpNetwork;
 
 use super::ConfigError;
@@ -29,7 +30,7 @@ pub enum DetectLocal {
 /// On which addresses node ports are served.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NodePortRule {
-    /// The node's primary addresses.
+    /// The node's primary address; all local addresses of a family in which it has none.
     Primary,
     /// All local addresses but loopback.
     Any,
@@ -62,8 +63,8 @@ pub struct Settings {
     pub masquerade_all: bool,
     /// The bit of the packet mark that the table may use; it needs one only to tell pods by interface.
     pub masquerade_bit: u8,
-    /// Node port addresses.
-    pub node_ports: NodePortRule,
+    /// Node port addresses of each family.
+    pub node_ports: PerFamily<NodePortRule>,
     /// How often the table is looked after without a change.
     pub sync_period: Duration,
     /// For this process.
@@ -220,9 +221,23 @@ fn networks<'a>(
     Ok(out)
 }
 
+/// The reference's rule for cluster ranges; none is allowed.
+fn is_one_or_pair(ranges: &[IpNetwork]) -> bool {
+    match ranges {
+        [] | [_] => true,
+        [a, b] => a.is_ipv6() != b.is_ipv6(),
+        _ => false,
+    }
+}
+
 fn detect_local(file: &File) -> Result<DetectLocal, ConfigError> {
     let cluster = networks("clusterCIDR", file.cluster_cidr.split(','))?;
     match file.detect_local_mode.as_str() {
+        "" | "ClusterCIDR" if !is_one_or_pair(&cluster) => invalid(
+            "clusterCIDR",
+            &file.cluster_cidr,
+            "one range, or one of each address family",
+        ),
         "" | "ClusterCIDR" => Ok(DetectLocal::ClusterCidr(cluster)),
         "NodeCIDR" => Ok(DetectLocal::NodeCidr),
         "BridgeInterface" => {
@@ -249,20 +264,25 @@ fn detect_local(file: &File) -> Result<DetectLocal, ConfigError> {
     }
 }
 
-fn node_ports(file: &File) -> Result<NodePortRule, ConfigError> {
+fn node_ports(file: &File) -> Result<PerFamily<NodePortRule>, ConfigError> {
     let list = &file.node_port_addresses;
     if list.is_empty() || list.iter().any(|entry| entry == "primary") {
         if list.len() > 1 {
             return invalid("nodePortAddresses", list.join(","), "`primary` alone, or ranges");
         }
-        return Ok(NodePortRule::Primary);
+        return Ok(PerFamily::each(|_| NodePortRule::Primary));
     }
     let ranges = networks("nodePortAddresses", list.iter().map(String::as_str))?;
-    // One family's "everything" is enough: the table of the other family has its own addresses.
-    if ranges.iter().any(|range| range.prefix() == 0) {
-        return Ok(NodePortRule::Any);
-    }
-    Ok(NodePortRule::Ranges(ranges))
+    // As in the reference, a family that the list does not mention is not restricted.
+    Ok(PerFamily::each(|family| {
+        let mut own = ranges.clone();
+        own.retain(|range| range.is_ipv6() == family.is_ipv6());
+        if own.is_empty() || own.iter().any(|range| range.prefix() == 0) {
+            NodePortRule::Any
+        } else {
+            NodePortRule::Ranges(own)
+        }
+    }))
 }
 
 fn masquerade_bit(file: &File) -> Result<u8, ConfigError> {

@@ -85,7 +85,8 @@ fn kubeadms_file_is_taken_with_the_references_defaults() {
         settings.metrics.map(|a| a.to_string()).as_deref(),
         Some("127.0.0.1:10249")
     );
-    assert_eq!(settings.node_ports, NodePortRule::Primary);
+    assert_eq!(settings.node_ports.ipv4, NodePortRule::Primary);
+    assert_eq!(settings.node_ports.ipv6, NodePortRule::Primary);
     assert_eq!(
         settings.detect_local,
         DetectLocal::ClusterCidr(vec!["10.244.0.0/16".parse().unwrap()])
@@ -116,6 +117,11 @@ fn wrong_values_name_field_value_and_what_is_allowed() {
             "127.0.0.1:x",
         ),
         ("clusterCIDR: 10.244.0.0", "clusterCIDR", "10.244.0.0"),
+        (
+            "clusterCIDR: '10.244.0.0/16,10.245.0.0/16'",
+            "clusterCIDR",
+            "10.244.0.0/16,10.245.0.0/16",
+        ),
         ("detectLocalMode: Magic", "detectLocalMode", "Magic"),
         (
             "nodePortAddresses: [primary, 10.0.0.0/8]",
@@ -173,4 +179,28 @@ fn another_modes_source_translation_and_resync_are_taken_over() {
     .expect("valid");
     assert!(!own.masquerade_all);
     assert_eq!(own.sync_period.as_secs(), 30);
+}
+
+#[test]
+fn each_family_has_its_ranges() {
+    let dual = settings(&with(
+        "clusterCIDR: '10.244.0.0/16,fd00:244::/56'\nnodePortAddresses: [192.0.2.0/24, 198.51.100.7/32]",
+    ))
+    .expect("valid");
+    let range = |text: &str| text.parse().expect("a range");
+    assert_eq!(
+        dual.cluster_ranges(),
+        [range("10.244.0.0/16"), range("fd00:244::/56")]
+    );
+    assert_eq!(
+        dual.node_ports.ipv4,
+        NodePortRule::Ranges(vec![range("192.0.2.0/24"), range("198.51.100.7/32")])
+    );
+    assert_eq!(dual.node_ports.ipv6, NodePortRule::Any, "nothing is said of it");
+    let all = settings(&with("nodePortAddresses: ['::/0', 'fd00::/64', 192.0.2.0/24]")).expect("valid");
+    assert_eq!(all.node_ports.ipv6, NodePortRule::Any);
+    assert_eq!(
+        all.node_ports.ipv4,
+        NodePortRule::Ranges(vec![range("192.0.2.0/24")])
+    );
 }

@@ -2,6 +2,8 @@ use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
+use gantry_proxy_core::Family;
+
 use super::*;
 
 /// A port that was free a moment ago.
@@ -20,8 +22,12 @@ fn check(name: &str, port: NonZeroU16, local: usize) -> HealthCheck {
 }
 
 async fn ask(port: NonZeroU16) -> Option<String> {
+    ask_at("127.0.0.1", port).await
+}
+
+async fn ask_at(host: &'static str, port: NonZeroU16) -> Option<String> {
     let asked = tokio::task::spawn_blocking(move || {
-        let mut stream = TcpStream::connect(("127.0.0.1", port.get()))?;
+        let mut stream = TcpStream::connect((host, port.get()))?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
         stream.write_all(b"PUT /whatever HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")?;
         let mut answer = String::new();
@@ -59,8 +65,8 @@ async fn a_server_is_open_as_long_as_its_service() {
         "another port of the same service"
     );
     assert_eq!((ask(one).await, ask(two).await.is_some()), (None, true));
-    health.updated();
-    health.queued();
+    health.updated(Family::Ipv4);
+    health.queued(Family::Ipv4);
     let late = ask(two).await.expect("an answer");
     assert!(late.starts_with("HTTP/1.1 503") && late.contains("\"serviceProxyHealthy\": false"));
     assert!(checks.sync(&[], &here).await);
@@ -77,4 +83,27 @@ async fn a_port_in_use_is_tried_again() {
     drop(taken);
     assert!(checks.sync(&[check("a", port, 1)], &here).await);
     assert!(ask(port).await.is_some());
+}
+
+#[tokio::test]
+async fn both_families_have_a_server_on_one_port() {
+    let port = free();
+    let mut families = [
+        NodeChecks::new(Health::new(Duration::ZERO)),
+        NodeChecks::new(Health::new(Duration::ZERO)),
+    ];
+    let everywhere: [IpAddr; 2] = [[0; 4].into(), [0; 16].into()];
+    for ((checks, address), local) in families.iter_mut().zip(everywhere).zip([1, 2]) {
+        assert!(
+            checks.sync(&[check("a", port, local)], &[address]).await,
+            "{address}"
+        );
+    }
+    for (host, local) in [("127.0.0.1", 1), ("::1", 2)] {
+        let answer = ask_at(host, port).await.expect("an answer");
+        assert!(
+            answer.contains(&format!("\"localEndpoints\": {local}")),
+            "{answer}"
+        );
+    }
 }
