@@ -3,7 +3,8 @@
 //! The kernel makes a transaction visible at once, but a packet that is under way may have taken its verdict before it and look up
 //! its slot after it. Hence (measured, see ARCHITECTURE.md): chains are made one transaction earlier than the first verdict that
 //! names them; every translating chain falls back to its first slot and then drops; fronts are the last to come and the first to go;
-//! and where a front leaves all slots of a scope at once (another policy, the last endpoint), they go one transaction later.
+//! and where a front leaves all slots of a scope at once (another policy, the last endpoint), they go in a transaction after the
+//! packets that were under way.
 
 use std::collections::BTreeSet;
 
@@ -26,7 +27,7 @@ pub struct Changes {
     pub parts: BTreeSet<Part>,
     /// One transaction.
     pub ops: Vec<Op>,
-    /// Slots that nobody draws any more: a transaction of their own, after.
+    /// Slots that only packets under way still draw: a transaction of their own, after those.
     pub late: Vec<Op>,
 }
 

@@ -8,14 +8,19 @@ mod encode;
 mod layout;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use gantry_nft::{CommitError, Family, Monitor, Nft, OpenError, QueryError, Seen, Transaction};
 use gantry_proxy_core::{Changes, Element, Op, Part, Ruleset};
+use rustix::thread::{MembarrierCommand, membarrier};
 
 pub use layout::{InterfaceName, Layout, Masquerading, NodePorts, Pods, TABLE};
 
 /// Elements in one transaction of a first load: the kernel holds its lock for some 20 ms.
 const CHUNK: usize = 10_000;
+
+/// A packet's way through the table is a thousand times shorter.
+const PASSAGE: Duration = Duration::from_millis(20);
 
 /// What the kernel has under our name.
 #[derive(Debug)]
@@ -162,6 +167,10 @@ impl Table {
             self.nft.commit(tx)?;
         }
         self.apply_ops(&changes.ops)?;
+        if changes.late.is_empty() {
+            return Ok(());
+        }
+        let_packets_pass();
         self.apply_ops(&changes.late)
     }
 
@@ -185,6 +194,7 @@ impl Table {
     /// # Errors
     /// When the kernel refuses it.
     pub fn delete_parts(&mut self, parts: &BTreeSet<Part>) -> Result<(), CommitError> {
+        let_packets_pass();
         let mut tx = self.transaction();
         for part in parts {
             Layout::delete_part(&mut tx, *part);
@@ -211,6 +221,16 @@ impl Table {
         for part in parts {
             self.layout.add_part(tx, *part);
         }
+    }
+}
+
+/// Waits until the packets that were under way have left the table. One that was stopped between its verdict and its slot, because
+/// the processor did something else, may outlive more than one transaction.
+fn let_packets_pass() {
+    // The kernel's grace period, which packets hold up: some milliseconds.
+    if membarrier(MembarrierCommand::Global).is_err() {
+        // Not with `nohz_full`, nor where it is forbidden.
+        std::thread::sleep(PASSAGE);
     }
 }
 

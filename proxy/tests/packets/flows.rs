@@ -2,8 +2,9 @@
 
 use gantry_proxy_core::{EndpointState, Event};
 
+use crate::host::Outcome;
 use crate::objects::*;
-use crate::rig::{Outcome, Rig};
+use crate::rig::Rig;
 
 const VIP: &str = "10.96.0.1:80";
 const NODE_PORT: &str = "192.0.2.1:30080";

@@ -92,21 +92,37 @@ pub(crate) fn slice_of(service: &str, address: &str) -> Event {
     }
 }
 
-/// The endpoint of `default/echo`: port 9090 of A.
-pub(crate) fn echo_slice() -> Event {
-    let endpoint = Endpoint::new(A.parse().unwrap(), EndpointState::Ready, true);
-    Event::Slice {
-        name: "default/echo-1".into(),
-        service: "default/echo".into(),
-        slice: Slice {
-            ports: [Port {
-                name: "echo".into(),
-                protocol: Protocol::Tcp,
-                port: number(9090),
-            }]
-            .into(),
-            endpoints: [endpoint].into(),
-            ..Slice::default()
+/// A service `default/echo` at 10.96.0.9:90 and node port 30090.
+pub(crate) fn echo() -> Service {
+    Service {
+        cluster_ip: Some("10.96.0.9".parse().unwrap()),
+        ports: [ServicePort {
+            name: "echo".into(),
+            protocol: Protocol::Tcp,
+            port: number(90),
+            node_port: Some(number(30090)),
+        }]
+        .into(),
+        ..Service::default()
+    }
+}
+
+/// The endpoints of `default/echo`: port 9090.
+pub(crate) fn echo_slice(addresses: &[&str]) -> Event {
+    match endpoints(addresses) {
+        Event::Slice { slice, .. } => Event::Slice {
+            name: "default/echo-1".into(),
+            service: "default/echo".into(),
+            slice: Slice {
+                ports: [Port {
+                    name: "echo".into(),
+                    protocol: Protocol::Tcp,
+                    port: number(9090),
+                }]
+                .into(),
+                ..slice
+            },
         },
+        other => other,
     }
 }

@@ -7,214 +7,65 @@
 //! ```
 //!
 //! The same in IPv6: fd00:192:: for 192.0.2., fd00:244:: for 10.244.1. with the last numbers in hexadecimal digits.
+//!
+//! On the node is our core and table, or a real kube-proxy (see [`crate::reference`]).
 
-use std::fs::File;
-use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::IpAddr;
+use std::path::PathBuf;
 use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
 use gantry_nft::Family;
 use gantry_proxy::programmer::Programmer;
 use gantry_proxy::table::{Found, Layout, Masquerading, NodePorts, Pods, Table};
 use gantry_proxy_core::{Event, NodeFacts, Remembered};
 
-/// How long an answer may take before a packet counts as dropped.
-const PATIENCE: Duration = Duration::from_millis(600);
+use crate::host::{Host, connect, way};
+use crate::reference::Reference;
 
-/// What came of an attempt.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    /// A backend answered: its name, and the client's address as it saw it.
-    Answer(String, String),
-    /// Reset or port unreachable.
-    Refused,
-    /// Nothing came back.
-    Nothing,
-}
-
-impl Outcome {
-    /// Which backend answered.
-    pub(crate) fn backend(&self) -> &str {
-        match self {
-            Self::Answer(name, _) => name,
-            other => panic!("no answer but {other:?}"),
-        }
-    }
-
-    /// Whom the backend saw.
-    pub(crate) fn seen(&self) -> &str {
-        match self {
-            Self::Answer(_, seen) => seen,
-            other => panic!("no answer but {other:?}"),
-        }
-    }
-}
-
-/// A network namespace that is deleted with this value.
+/// The service proxy of the node.
 #[derive(Debug)]
-pub(crate) struct Host {
-    netns: String,
+pub(crate) enum Proxy {
+    /// Ours, without its shell.
+    Ours(Box<Programmer>),
+    /// The reference.
+    Reference(Box<Reference>),
 }
 
-impl Host {
-    fn new(role: &str) -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let netns = format!(
-            "gp-{}-{}-{role}",
-            std::process::id(),
-            NEXT.fetch_add(1, Ordering::Relaxed)
-        );
-        ip(&["netns", "add", &netns]);
-        let host = Self { netns };
-        host.run(|| {
-            // Addresses are of use at once.
-            for what in ["all", "default"] {
-                std::fs::write(format!("/proc/sys/net/ipv6/conf/{what}/accept_dad"), "0").expect("IPv6");
+impl Proxy {
+    /// Starts the one that is tested.
+    fn start(node: &Host, layout: Layout) -> Self {
+        match std::env::var_os("GANTRY_REFERENCE_PROXY") {
+            Some(program) => {
+                let program = PathBuf::from(program);
+                Self::Reference(Box::new(Reference::start(node, &program, layout, facts(layout))))
             }
-        });
-        host.ip(&["link", "set", "lo", "up"]);
-        host
-    }
-
-    pub(crate) fn ip(&self, args: &[&str]) {
-        ip(&[&["-n", &self.netns], args].concat());
-    }
-
-    /// Runs something on a thread inside the namespace.
-    pub(crate) fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        std::thread::scope(|scope| {
-            let inside = scope.spawn(|| {
-                self.enter();
-                work()
-            });
-            inside
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
-    }
-
-    fn enter(&self) {
-        let path = format!("/var/run/netns/{}", self.netns);
-        let file = File::open(&path).expect("the namespace exists");
-        rustix::thread::move_into_link_name_space(
-            std::os::fd::AsFd::as_fd(&file),
-            Some(rustix::thread::LinkNameSpaceType::Network),
-        )
-        .expect("these tests need root");
-    }
-
-    /// Waits for the first answer: neighbours have to be found, and a packet that asks for one may be lost.
-    pub(crate) fn reaches(&self, to: &str) {
-        let deadline = std::time::Instant::now() + Duration::from_secs(20);
-        while !matches!(self.tcp(to), Outcome::Answer(..)) {
-            assert!(std::time::Instant::now() < deadline, "{to} does not answer");
+            None => {
+                let mut ours = node.run(|| Programmer::open(layout).unwrap());
+                ours.set_facts(facts(layout));
+                ours.sync().unwrap();
+                Self::Ours(Box::new(ours))
+            }
         }
     }
 
-    /// Connects and reads what the backend says.
-    pub(crate) fn tcp(&self, to: &str) -> Outcome {
-        let to: SocketAddr = to.parse().unwrap();
-        self.run(|| match TcpStream::connect_timeout(&to, PATIENCE) {
-            Ok(mut stream) => {
-                stream.set_read_timeout(Some(PATIENCE)).unwrap();
-                let mut text = String::new();
-                match stream.read_to_string(&mut text) {
-                    Ok(_) => answer(&text),
-                    Err(e) => failure(&e),
-                }
-            }
-            Err(e) => failure(&e),
-        })
-    }
-
-    /// Sends a datagram from a port of its own and reads the backend's answer.
-    pub(crate) fn udp(&self, to: &str) -> Outcome {
-        self.udp_from(to, 0)
-    }
-
-    /// Sends a datagram from a given port and reads the backend's answer.
-    pub(crate) fn udp_from(&self, to: &str, port: u16) -> Outcome {
-        self.run(|| {
-            let any = if to.starts_with('[') { "::" } else { "0.0.0.0" };
-            let socket = UdpSocket::bind((any, port)).unwrap();
-            socket.set_read_timeout(Some(PATIENCE)).unwrap();
-            socket.connect(to).unwrap();
-            let mut buf = [0; 128];
-            match socket.send(b"?").and_then(|_| socket.recv(&mut buf)) {
-                Ok(len) => answer(std::str::from_utf8(&buf[..len]).unwrap()),
-                Err(e) => failure(&e),
-            }
-        })
-    }
-
-    /// Serves TCP and UDP on a port until the process ends: says the backend's name and the client's address.
-    fn serve(&self, name: &'static str, port: u16) {
-        let (tcp, udp) = self.run(|| {
-            let tcp = TcpListener::bind(("::", port)).unwrap();
-            // A busy machine lets clients wait for the server's thread, but their connections are not to be dropped.
-            rustix::net::listen(&tcp, 4096).unwrap();
-            (tcp, UdpSocket::bind(("::", port)).unwrap())
-        });
-        std::thread::spawn(move || {
-            while let Ok((mut stream, peer)) = tcp.accept() {
-                // A client that has gone already is no concern of the server.
-                let _ = write!(stream, "{name} {}", peer.ip().to_canonical());
-            }
-        });
-        std::thread::spawn(move || {
-            let mut buf = [0; 128];
-            while let Ok((_, peer)) = udp.recv_from(&mut buf) {
-                let _ = udp.send_to(format!("{name} {}", peer.ip().to_canonical()).as_bytes(), peer);
-            }
-        });
-    }
-}
-
-impl Drop for Host {
-    fn drop(&mut self) {
-        let _ = Command::new("ip").args(["netns", "del", &self.netns]).status();
-    }
-}
-
-fn answer(text: &str) -> Outcome {
-    let (name, seen) = text.split_once(' ').expect("name and address");
-    Outcome::Answer(name.to_owned(), seen.to_owned())
-}
-
-fn failure(error: &std::io::Error) -> Outcome {
-    match error.kind() {
-        // A host's own datagram is refused by its own system call.
-        ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset | ErrorKind::PermissionDenied => {
-            Outcome::Refused
+    /// For tests of our own table, which are all below `ours::`.
+    pub(crate) fn ours(&mut self) -> &mut Programmer {
+        match self {
+            Self::Ours(programmer) => programmer,
+            Self::Reference(_) => panic!("a test of our table, not of services: leave out ours::"),
         }
-        ErrorKind::TimedOut | ErrorKind::WouldBlock => Outcome::Nothing,
-        other => panic!("{other}: {error}"),
     }
 }
 
-fn ip(args: &[&str]) {
-    let out = Command::new("ip")
-        .args(args)
-        .output()
-        .expect("iproute2 is installed");
-    assert!(
-        out.status.success(),
-        "ip {args:?}: {}",
-        String::from_utf8_lossy(&out.stderr)
-    );
-}
-
-/// The hosts, and the proxy's core and table on the node.
+/// The hosts, and the proxy on the node.
 #[derive(Debug)]
 pub(crate) struct Rig {
+    pub(crate) proxy: Proxy,
     pub(crate) node: Host,
     pub(crate) client: Host,
     pub(crate) a: Host,
-    pub(crate) _b: Host,
+    pub(crate) b: Host,
     pub(crate) outside: Host,
-    pub(crate) proxy: Programmer,
     layout: Layout,
 }
 
@@ -249,83 +100,132 @@ impl Rig {
         };
         let client = pod("client", "2");
         let (a, b) = (pod("a", "10"), pod("b", "11"));
-        let outside = Host::new("outside");
-        let ways = [("192.0.2.", "24"), ("fd00:192::", "64")];
-        connect(
-            &node,
-            &outside,
-            "outside",
-            &ways.map(|(net, bits)| way(net, "100", bits)),
-        );
-        for (net, bits) in ways {
-            node.ip(&["addr", "add", &format!("{net}1/{bits}"), "dev", "outside"]);
-            node.ip(&["route", "add", "default", "via", &format!("{net}100")]);
-        }
-        node.run(|| {
-            for sysctl in [
-                "net/ipv4/ip_forward",
-                "net/ipv6/conf/all/forwarding",
-                "net/bridge/bridge-nf-call-iptables",
-                "net/bridge/bridge-nf-call-ip6tables",
-            ] {
-                std::fs::write(format!("/proc/sys/{sysctl}"), "1").expect(sysctl);
-            }
-            // Who is refused is always told.
-            std::fs::write("/proc/sys/net/ipv4/icmp_ratemask", "0").expect("a rate mask");
-        });
+        let outside = outside_of(&node);
+        set_sysctls(&node);
         a.serve("a", 8080);
         b.serve("b", 8080);
-        let proxy = node.run(|| Programmer::open(layout).unwrap());
-        let mut rig = Self {
+        Self {
+            proxy: Proxy::start(&node, layout),
             node,
             client,
             a,
-            _b: b,
+            b,
             outside,
-            proxy,
             layout,
-        };
-        rig.proxy.set_facts(facts(layout));
-        rig.proxy.sync().unwrap();
-        rig
+        }
     }
 
     /// Feeds events, programs the table, and compares it with what was meant.
     pub(crate) fn apply(&mut self, events: impl IntoIterator<Item = Event>) {
-        for event in events {
-            self.proxy.apply(event);
+        match &mut self.proxy {
+            Proxy::Ours(ours) => {
+                for event in events {
+                    ours.apply(event);
+                }
+                ours.sync().unwrap();
+                self.check();
+            }
+            Proxy::Reference(reference) => reference.apply(&self.node, events),
         }
-        self.proxy.sync().unwrap();
-        self.check();
     }
 
-    /// The kernel's table is what the planner believes.
+    /// True if the reference is what is tested.
+    pub(crate) fn is_reference(&self) -> bool {
+        matches!(self.proxy, Proxy::Reference(_))
+    }
+
+    /// Sets what the node knows.
+    pub(crate) fn set_facts(&mut self, facts: NodeFacts) {
+        match &mut self.proxy {
+            Proxy::Ours(ours) => {
+                ours.set_facts(facts);
+                ours.sync().unwrap();
+                self.check();
+            }
+            Proxy::Reference(reference) => reference.set_facts(&self.node, &facts),
+        }
+    }
+
+    /// Our kernel's table is what the planner believes.
     pub(crate) fn check(&self) {
+        let Proxy::Ours(ours) = &self.proxy else { return };
         let found = self
             .node
             .run(|| Table::open(self.layout).unwrap().find().unwrap());
         let Found::Ours { elements, .. } = found else {
             panic!("not our table: {found:?}")
         };
-        assert_eq!(elements, self.proxy.planner().ruleset().elements().collect());
+        assert_eq!(elements, ours.planner().ruleset().elements().collect());
     }
 
-    /// What the kernel remembers of clients.
+    /// What our table remembers of clients.
     pub(crate) fn remembered(&self) -> Vec<Remembered> {
         self.node
             .run(|| Table::open(self.layout).unwrap().remembered().unwrap())
     }
 
-    /// The proxy starts again and sees these objects; what it wrote then.
-    pub(crate) fn restart(&mut self, events: impl IntoIterator<Item = Event>) -> usize {
-        self.proxy = self.node.run(|| Programmer::open(self.layout).unwrap());
-        self.proxy.set_facts(facts(self.layout));
-        for event in events {
-            self.proxy.apply(event);
+    /// How many clients are remembered, those of each of a service's ports on their own.
+    pub(crate) fn clients(&self) -> usize {
+        match &self.proxy {
+            Proxy::Ours(_) => self.remembered().len(),
+            Proxy::Reference(_) => self.table().matches(" expires ").count(),
         }
-        let written = self.proxy.sync().unwrap().elements;
-        self.check();
-        written
+    }
+
+    /// Has all clients forgotten.
+    pub(crate) fn forget_clients(&self) {
+        let sets = match &self.proxy {
+            Proxy::Ours(_) => vec![("map", "affinity".to_owned()), ("map", "np-affinity".to_owned())],
+            Proxy::Reference(_) => {
+                let table = self.table();
+                let names = table
+                    .lines()
+                    .filter_map(|line| line.trim().strip_prefix("set affinity-"));
+                let names = names.filter_map(|rest| rest.split(' ').next());
+                names.map(|name| ("set", format!("affinity-{name}"))).collect()
+            }
+        };
+        for (kind, set) in sets {
+            self.on_node("nft", &["flush", kind, self.family(), "kube-proxy", &set]);
+        }
+    }
+
+    fn family(&self) -> &'static str {
+        match self.layout.family {
+            Family::Ipv4 => "ip",
+            Family::Ipv6 => "ip6",
+        }
+    }
+
+    /// The table as another program shows it.
+    pub(crate) fn table(&self) -> String {
+        self.on_node("nft", &["list", "table", self.family(), "kube-proxy"])
+    }
+
+    /// The proxy starts again and sees these objects. What ours wrote then.
+    pub(crate) fn restart(&mut self, events: impl IntoIterator<Item = Event>) -> Option<usize> {
+        match &mut self.proxy {
+            Proxy::Ours(ours) => {
+                **ours = self.node.run(|| Programmer::open(self.layout).unwrap());
+                ours.set_facts(facts(self.layout));
+                for event in events {
+                    ours.apply(event);
+                }
+                let written = ours.sync().unwrap().elements;
+                self.check();
+                Some(written)
+            }
+            Proxy::Reference(reference) => {
+                reference.restart(&self.node, events);
+                None
+            }
+        }
+    }
+
+    /// The same while nothing has changed: ours writes nothing.
+    pub(crate) fn restart_in_peace(&mut self, events: impl IntoIterator<Item = Event>) {
+        let written = self.restart(events);
+        assert!(matches!(written, None | Some(0)), "a restart writes {written:?}");
     }
 
     /// What a program in the node's namespace prints.
@@ -340,6 +240,35 @@ impl Rig {
             String::from_utf8(out.stdout).unwrap()
         })
     }
+}
+
+fn outside_of(node: &Host) -> Host {
+    let outside = Host::new("outside");
+    let ways = [("192.0.2.", "24"), ("fd00:192::", "64")];
+    let hosts = ways.map(|(net, bits)| way(net, "100", bits));
+    connect(node, &outside, "outside", &hosts);
+    for (net, bits) in ways {
+        node.ip(&["addr", "add", &format!("{net}1/{bits}"), "dev", "outside"]);
+        node.ip(&["route", "add", "default", "via", &format!("{net}100")]);
+    }
+    outside
+}
+
+fn set_sysctls(node: &Host) {
+    node.run(|| {
+        for sysctl in [
+            "net/ipv4/ip_forward",
+            "net/ipv6/conf/all/forwarding",
+            "net/bridge/bridge-nf-call-iptables",
+            "net/bridge/bridge-nf-call-ip6tables",
+        ] {
+            std::fs::write(format!("/proc/sys/{sysctl}"), "1").expect(sysctl);
+        }
+        // Who is refused is always told.
+        for limit in ["ipv4/icmp_ratelimit", "ipv6/icmp/ratelimit"] {
+            std::fs::write(format!("/proc/sys/net/{limit}"), "0").expect(limit);
+        }
+    });
 }
 
 /// What most tests use.
@@ -364,32 +293,5 @@ pub(crate) fn facts(layout: Layout) -> NodeFacts {
         node_addresses: vec![node],
         node_ip: Some(node),
         ..NodeFacts::default()
-    }
-}
-
-/// A host's address, and the node's, in a network.
-fn way(net: &str, last: &str, bits: &str) -> (String, String) {
-    (format!("{net}{last}/{bits}"), format!("{net}1"))
-}
-
-/// A veth pair: `port` on the node, `eth0` with addresses and default routes on the host.
-fn connect(node: &Host, host: &Host, port: &str, ways: &[(String, String)]) {
-    node.ip(&[
-        "link",
-        "add",
-        port,
-        "type",
-        "veth",
-        "peer",
-        "name",
-        "eth0",
-        "netns",
-        &host.netns,
-    ]);
-    node.ip(&["link", "set", port, "up"]);
-    host.ip(&["link", "set", "eth0", "up"]);
-    for (address, gateway) in ways {
-        host.ip(&["addr", "add", address, "dev", "eth0"]);
-        host.ip(&["route", "add", "default", "via", gateway]);
     }
 }

@@ -7,8 +7,9 @@ use gantry_nft::Family;
 use gantry_proxy::table::Layout;
 use gantry_proxy_core::{Event, NodeFacts, NodeHint, Restriction, Service};
 
+use crate::host::Outcome;
 use crate::objects::*;
-use crate::rig::{LAYOUT, Outcome, Rig, facts};
+use crate::rig::{LAYOUT, Rig, facts};
 
 /// Addresses of one family.
 struct Net {
@@ -105,7 +106,7 @@ fn source_ranges_guard_the_load_balancers_address_and_nothing_else() {
             assert_eq!(rig.outside.tcp(&open).backend(), "a", "{open} is open");
         }
         let all = [net.service(&[net.nobody]), endpoints(&[net.endpoint])];
-        assert_eq!(rig.restart(all), 0, "a restart finds it all");
+        rig.restart_in_peace(all);
         rig.apply([endpoints(&[])]);
         assert_eq!(
             rig.outside.tcp(&lb),
@@ -113,7 +114,10 @@ fn source_ranges_guard_the_load_balancers_address_and_nothing_else() {
             "dropped before it could be refused"
         );
         rig.apply([net.service(&[])]);
-        assert_eq!(rig.outside.tcp(&lb), Outcome::Refused);
+        // The reference says so by ICMP, which TCP clients pass over in IPv6.
+        let told = !rig.is_reference() || net.family == Family::Ipv4;
+        let wanted = if told { Outcome::Refused } else { Outcome::Nothing };
+        assert_eq!(rig.outside.tcp(&lb), wanted);
     }
 }
 
@@ -130,11 +134,7 @@ fn a_node_with_the_load_balancers_address_reaches_it_if_its_own_is_allowed() {
         "its packets come from the address itself"
     );
     assert_eq!(rig.outside.tcp(&lb), Outcome::Nothing);
-    rig.proxy.set_facts(NodeFacts {
-        node_ip: None,
-        ..facts(LAYOUT)
-    });
-    rig.apply([]);
+    rig.apply([net.service(&["192.0.2.2/32"])]);
     assert_eq!(rig.node.tcp(&lb), Outcome::Nothing);
 }
 
@@ -158,11 +158,10 @@ fn hints_for_the_zone_of_the_node_are_followed_when_the_label_changes() {
     };
     rig.apply([service(web()), hinted]);
     for zone in ["a", "b", "a"] {
-        rig.proxy.set_facts(NodeFacts {
+        rig.set_facts(NodeFacts {
             zone: Some(zone.into()),
             ..facts(LAYOUT)
         });
-        rig.apply([]);
         for _ in 0..10 {
             assert_eq!(rig.client.tcp("10.96.0.1:80").backend(), zone);
             assert_eq!(rig.outside.tcp("192.0.2.1:30080").backend(), zone);

@@ -7,8 +7,9 @@ use gantry_proxy::leftovers;
 use gantry_proxy_core::NodeFacts;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use crate::host::Outcome;
 use crate::objects::*;
-use crate::rig::{Outcome, Rig};
+use crate::rig::Rig;
 
 const VIP: &str = "10.96.0.1:80";
 
@@ -18,8 +19,8 @@ fn nft(rig: &Rig, arguments: &str) {
 }
 
 /// Waits until the kernel tells something, for at most a few seconds.
-fn told(rig: &Rig) -> bool {
-    let fd = rig.proxy.notifications();
+fn told(rig: &mut Rig) -> bool {
+    let fd = rig.proxy.ours().notifications();
     let patience = Timespec {
         tv_sec: 5,
         tv_nsec: 0,
@@ -29,9 +30,12 @@ fn told(rig: &Rig) -> bool {
 
 /// Does what the main loop does when it is told.
 fn repair(rig: &mut Rig) {
-    assert!(told(rig) && rig.proxy.look().unwrap(), "the change is noticed");
-    assert!(rig.proxy.is_behind());
-    rig.proxy.sync().unwrap();
+    assert!(
+        told(rig) && rig.proxy.ours().look().unwrap(),
+        "the change is noticed"
+    );
+    assert!(rig.proxy.ours().is_behind());
+    rig.proxy.ours().sync().unwrap();
     rig.check();
 }
 
@@ -39,7 +43,7 @@ fn repair(rig: &mut Rig) {
 fn a_flushed_ruleset_comes_back_under_traffic() {
     let mut rig = Rig::new();
     rig.apply([service(web()), endpoints(&[A, B])]);
-    assert!(!rig.proxy.look().unwrap(), "our own changes are no news");
+    assert!(!rig.proxy.ours().look().unwrap(), "our own changes are no news");
     let mut longest = Duration::ZERO;
     for _ in 0..20 {
         assert!(matches!(rig.client.tcp(VIP), Outcome::Answer(..)));
@@ -93,7 +97,7 @@ fn what_the_kernel_learns_by_itself_is_no_change() {
         assert!(matches!(host.tcp(VIP), Outcome::Answer(..)));
         assert!(matches!(host.udp(VIP), Outcome::Answer(..)));
     }
-    assert!(!rig.proxy.look().unwrap(), "clients are remembered");
+    assert!(!rig.proxy.ours().look().unwrap(), "clients are remembered");
 }
 
 #[test]
@@ -119,7 +123,7 @@ fn other_tables_are_left_alone() {
         "add rule ip other forward ip daddr 10.244.1.10 counter drop",
     );
     nft(&rig, "add table ip6 kube-proxy");
-    assert!(!rig.proxy.look().unwrap(), "no concern of ours");
+    assert!(!rig.proxy.ours().look().unwrap(), "no concern of ours");
     assert_eq!(
         rig.outside.tcp(VIP),
         Outcome::Nothing,
@@ -137,13 +141,13 @@ fn node_ports_move_with_the_nodes_address() {
     rig.apply([service(web()), endpoints(&[A])]);
     rig.on_node("ip", &["addr", "add", "192.0.2.2/24", "dev", "outside"]);
     assert_eq!(rig.outside.tcp("192.0.2.2:30080"), Outcome::Refused);
-    rig.proxy.set_facts(NodeFacts {
+    rig.proxy.ours().set_facts(NodeFacts {
         pod_ranges: vec!["10.244.0.0/16".parse().unwrap()],
         service_ranges: vec!["10.96.0.0/16".parse().unwrap(), "10.100.0.0/24".parse().unwrap()],
         node_addresses: vec!["192.0.2.2".parse().unwrap()],
         ..NodeFacts::default()
     });
-    rig.proxy.sync().unwrap();
+    rig.proxy.ours().sync().unwrap();
     rig.check();
     assert_eq!(rig.outside.tcp("192.0.2.2:30080").backend(), "a");
     assert_eq!(rig.outside.tcp("192.0.2.1:30080"), Outcome::Refused);

@@ -1,0 +1,7 @@
+//! Our own table: not for the reference.
+
+mod churn;
+mod foreign;
+mod memory;
+mod table;
+mod transitions;
