@@ -16,12 +16,16 @@ api_ready() { kubectl get --raw /readyz; }
 control_plane_up() {
     machine_boot control-plane "$(address_of control-plane)"
     # The API server calls webhooks through ClusterIPs: a node's proxy translates them.
-    on_control_plane ip route replace "$SERVICE_CIDR" via "$(address_of node-1)"
+    local family
+    for family in $(families); do
+        on_control_plane ip route replace "${SERVICE_CIDR[family]}" via "$(address_of node-1 "$family")"
+    done
     if [[ ! -s $RUN/token ]]; then
         printf '%s.%s\n' "$(random_hex 3)" "$(random_hex 8)" >"$RUN/token"
     fi
     kubeadm_config | machine_write control-plane /etc/kubernetes/kubeadm.yaml
-    printf '%s\n' "ADDRESS=$(address_of control-plane)" "POD_CIDR=$POD_CIDR" "SERVICE_CIDR=$SERVICE_CIDR" |
+    printf '%s\n' "ADDRESS=$(address_of control-plane)" "POD_CIDR=$(comma_list POD_CIDR)" \
+        "SERVICE_CIDR=$(comma_list SERVICE_CIDR)" |
         machine_write control-plane /etc/default/control-plane
     on_control_plane kubeadm init phase certs all --config /etc/kubernetes/kubeadm.yaml
     on_control_plane kubeadm init phase kubeconfig all --config /etc/kubernetes/kubeadm.yaml
@@ -77,7 +81,7 @@ clusterName: gantry
 kubernetesVersion: $KUBERNETES_VERSION
 controlPlaneEndpoint: $(address_of control-plane):6443
 encryptionAlgorithm: ECDSA-P256
-networking: {podSubnet: $POD_CIDR, serviceSubnet: $SERVICE_CIDR}
+networking: {podSubnet: "$(comma_list POD_CIDR)", serviceSubnet: "$(comma_list SERVICE_CIDR)"}
 ---
 apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration

@@ -3,19 +3,45 @@
 # sleeping process holds it, and its end removes the bridge and every veth.
 # shellcheck shell=bash
 
-NODE_NET=10.77.0
-GATEWAY=$NODE_NET.1
-POD_CIDR=10.244.0.0/16
-SERVICE_CIDR=10.96.0.0/16
+# By address family.
+NODE_NET=([4]=10.77.0. [6]=fd00:77::)
+POD_CIDR=([4]=10.244.0.0/16 [6]=fd00:244::/56)
+SERVICE_CIDR=([4]=10.96.0.0/16 [6]=fd00:96::/112)
+GATEWAY=${NODE_NET[4]}1
 
-# address_of NAME: the control plane has .10, node-N has .(10+N), the virtual machine .200.
+# The cluster's address families, the primary one first.
+families() { if [[ ${STACK-$(running_option stack)} == ipv4 ]]; then echo 4; else echo 4 6; fi; }
+
+family_of() { if [[ $1 == *:* ]]; then echo 6; else echo 4; fi; }
+
+# comma_list ARRAY: its values for the cluster's families.
+comma_list() {
+    local -n values=$1
+    local family list=
+    for family in $(families); do list+=,${values[family]}; done
+    echo "${list#,}"
+}
+
+# address_of NAME [FAMILY]: the control plane has .10, node-N has .(10+N), the virtual machine .200; ::10 and so on in IPv6.
 address_of() {
+    local net=${NODE_NET[${2:-4}]}
     case $1 in
-        control-plane) echo $NODE_NET.10 ;;
-        node-*) echo $NODE_NET.$((10 + ${1#node-})) ;;
-        vm) echo $NODE_NET.200 ;;
+        control-plane) echo "${net}10" ;;
+        node-*) echo "$net$((10 + ${1#node-}))" ;;
+        vm) echo "${net}200" ;;
         *) die "no machine is called '$1'" ;;
     esac
+}
+
+# has_family NAME FAMILY: the virtual machine has IPv4 only.
+has_family() { [[ $2 == 4 || ($1 != vm && $(families) != 4) ]]; }
+
+# addresses_of NAME: all of them, as lists are written.
+addresses_of() {
+    local address
+    address=$(address_of "$1")
+    ! has_family "$1" 6 || address+=,$(address_of "$1" 6)
+    echo "$address"
 }
 
 network_process() { echo "$RUN/network.process"; }
@@ -32,10 +58,12 @@ network_up() {
     save_process "$(network_process)" "$holder"
     in_network ip link set lo up
     in_network ip link add br0 type bridge
-    in_network ip address add $GATEWAY/24 dev br0
+    in_network ip address add "$GATEWAY/24" dev br0
+    in_network ip address add "${NODE_NET[6]}1/64" dev br0 nodad
     in_network ip link set br0 up
     # Frames between machines are not this namespace's packets.
-    in_network sysctl -qw net.ipv4.ip_forward=1 net.bridge.bridge-nf-call-iptables=0 || true
+    in_network sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 \
+        net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0 || true
 }
 
 own_network() { [[ $(readlink "/proc/$1/ns/net") != "$(readlink /proc/self/ns/net)" ]]; }
@@ -48,7 +76,11 @@ network_attach() {
     nsenter -t "$1" -n ip address add "$3/24" dev eth0
     nsenter -t "$1" -n ip link set lo up
     nsenter -t "$1" -n ip link set eth0 up
-    nsenter -t "$1" -n ip route add default via $GATEWAY
+    nsenter -t "$1" -n ip route add default via "$GATEWAY"
+    has_family "$2" 6 || return 0
+    # Nobody else has the address: it is of use at once.
+    nsenter -t "$1" -n ip address add "$(address_of "$2" 6)/64" dev eth0 nodad
+    nsenter -t "$1" -n ip route add default via "${NODE_NET[6]}1"
 }
 
 network_down() { end_process "$(network_process)"; }

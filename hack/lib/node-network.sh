@@ -2,21 +2,26 @@
 # gantry-proxy does for itself but the reference needs done (CNI configuration, routes).
 # shellcheck shell=bash
 
-pod_cidr_of() { kubectl get node "$1" -o 'jsonpath={.spec.podCIDR}'; }
+# pod_cidrs_of NAME: one for each family, separated by blanks.
+pod_cidrs_of() { kubectl get node "$1" -o 'jsonpath={.spec.podCIDRs[*]}'; }
 
-has_pod_cidr() { [[ -n $(pod_cidr_of "$1") ]]; }
+has_pod_cidrs() { [[ -n $(pod_cidrs_of "$1") ]]; }
 
 # node_network NAME: after the join, because the pod range comes with the Node object.
 node_network() {
-    local name=$1
-    wait_until 30 "pod range of $name" has_pod_cidr "$name"
+    local name=$1 cidr family
+    wait_until 30 "pod ranges of $name" has_pod_cidrs "$name"
     node_cni "$name"
     node_proxy "$name"
     if [[ $PROXY != gantry ]]; then
         node_routes "$name"
     fi
-    on_control_plane ip route replace "$(pod_cidr_of "$name")" via "$(address_of "$name")"
-    in_network ip route replace "$(pod_cidr_of "$name")" via "$(address_of "$name")"
+    for cidr in $(pod_cidrs_of "$name"); do
+        family=$(family_of "$cidr")
+        has_family "$name" "$family" || continue
+        on_control_plane ip route replace "$cidr" via "$(address_of "$name" "$family")"
+        in_network ip route replace "$cidr" via "$(address_of "$name" "$family")"
+    done
 }
 
 node_cni() {
@@ -24,32 +29,46 @@ node_cni() {
     if [[ $CNI_PLUGIN == gantry ]]; then
         machine_install "$name" "$CNI_PROGRAM" /opt/cni/bin/gantry-cni || true
         machine_install "$name" "$CNI_PROGRAM" /opt/cni/bin/loopback || true
-        [[ $PROXY == gantry ]] || gantry_conflist "$(pod_cidr_of "$name")" | machine_write "$name" /etc/cni/net.d/10-gantry.conflist
+        [[ $PROXY == gantry ]] || gantry_conflist "$name" | machine_write "$name" /etc/cni/net.d/10-gantry.conflist
     else
-        reference_conflist "$(pod_cidr_of "$name")" | machine_write "$name" /etc/cni/net.d/10-reference.conflist
+        reference_conflist "$name" | machine_write "$name" /etc/cni/net.d/10-reference.conflist
     fi
+}
+
+# conflist NAME FILTER: a network configuration by a filter that has the node's ranges as $ranges and $routes.
+conflist() {
+    local cidrs
+    read -ra cidrs <<<"$(pod_cidrs_of "$1")"
+    jq -n --arg pods "$(comma_list POD_CIDR)" '
+        [$ARGS.positional[] | [{subnet: .}]] as $ranges
+        | [$ARGS.positional[] | {dst: (if contains(":") then "::/0" else "0.0.0.0/0" end)}] as $routes
+        | '"$2" --args "${cidrs[@]}"
 }
 
 # As gantry-proxy writes it.
 gantry_conflist() {
-    jq -n --arg range "$1" --arg pods "$POD_CIDR" '{cniVersion: "1.0.0", name: "gantry", plugins: [
-        {type: "gantry-cni", bridge: "cni0", isGateway: true, hairpinMode: true, ipMasq: true, clusterCIDRs: [$pods],
-         ipam: {type: "host-local", ranges: [[{subnet: $range}]], routes: [{dst: "0.0.0.0/0"}]}}]}'
+    conflist "$1" '{cniVersion: "1.0.0", name: "gantry", plugins: [
+        {type: "gantry-cni", bridge: "cni0", isGateway: true, hairpinMode: true, ipMasq: true, clusterCIDRs: ($pods | split(",")),
+         ipam: {type: "host-local", ranges: $ranges, routes: $routes}}]}'
 }
 
 reference_conflist() {
-    jq -n --arg range "$1" '{cniVersion: "1.0.0", name: "reference", plugins: [
+    conflist "$1" '{cniVersion: "1.0.0", name: "reference", plugins: [
         {type: "bridge", bridge: "cni0", isGateway: true, hairpinMode: true, ipMasq: false,
-         ipam: {type: "host-local", ranges: [[{subnet: $range}]], routes: [{dst: "0.0.0.0/0"}]}},
+         ipam: {type: "host-local", ranges: $ranges, routes: $routes}},
         {type: "portmap", capabilities: {portMappings: true}}]}'
 }
 
 # The routes to the other nodes' pods.
 node_routes() {
-    local other cidr
+    local other cidr family
     for other in "${NODES[@]}"; do
-        [[ $other != "$1" ]] && cidr=$(pod_cidr_of "$other") && [[ -n $cidr ]] || continue
-        machine_run "$1" ip route replace "$cidr" via "$(address_of "$other")"
+        [[ $other != "$1" ]] || continue
+        for cidr in $(pod_cidrs_of "$other"); do
+            family=$(family_of "$cidr")
+            has_family "$1" "$family" && has_family "$other" "$family" || continue
+            machine_run "$1" ip route replace "$cidr" via "$(address_of "$other" "$family")"
+        done
     done
 }
 
@@ -84,7 +103,7 @@ proxy_files() {
 apiVersion: kubeproxy.config.k8s.io/v1alpha1
 kind: KubeProxyConfiguration
 clientConnection: {kubeconfig: $config/kubeconfig.conf}
-clusterCIDR: $POD_CIDR
+clusterCIDR: "$(comma_list POD_CIDR)"
 mode: nftables
 # Prometheus scrapes from outside of the node; the default is the node's own 127.0.0.1.
 metricsBindAddress: 0.0.0.0:10249

@@ -37,6 +37,10 @@ TOML
 
 # node_agent NAME: the agent's program; a running agent is restarted when it changed.
 node_agent() {
+    local addresses
+    addresses=$(addresses_of "$1")
+    # Left to itself, an agent takes an address of one family.
+    [[ $addresses != *,* ]] || echo "KUBELET_EXTRA_ARGS=--node-ip=$addresses" | machine_write "$1" /etc/default/kubelet
     machine_install "$1" "$AGENT_PROGRAM" /usr/bin/kubelet || return 0
     machine_run "$1" systemctl enable kubelet
     machine_run "$1" systemctl try-restart kubelet

@@ -100,6 +100,11 @@ impl Cluster {
             .any(|line| line == format!("{program}=reference"))
     }
 
+    /// Whether nodes, pods and services have addresses of both families.
+    pub fn is_dual_stack(&self) -> bool {
+        self.options.lines().any(|line| line == "stack=dual")
+    }
+
     /// The nodes' names, in order.
     pub fn node_names(&self) -> Vec<String> {
         let count = self

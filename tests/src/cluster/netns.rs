@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -99,7 +99,11 @@ impl NetNs {
     /// The answer to a datagram, sent again once a second until `ANSWER` is over.
     pub fn udp_ask(&self, to: SocketAddr, question: &[u8]) -> Result<Vec<u8>, String> {
         let exchange = || {
-            let socket = self.run(|| UdpSocket::bind(("0.0.0.0", 0)))?;
+            let any: IpAddr = match to {
+                SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+                SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+            };
+            let socket = self.run(|| UdpSocket::bind((any, 0)))?;
             socket.set_read_timeout(Some(Duration::from_secs(1)))?;
             socket.connect(to)?;
             let mut buffer = [0; 1500];

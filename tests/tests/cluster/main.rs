@@ -13,6 +13,7 @@ mod configz;
 mod connections;
 mod containers;
 mod dns;
+mod dual_stack;
 mod exposition;
 mod logs;
 mod logs_errors;

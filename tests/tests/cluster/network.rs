@@ -18,7 +18,7 @@ struct Hello {
     udp_node_port: u16,
 }
 
-const DEPLOYMENT: &str = r"
+pub(super) const DEPLOYMENT: &str = r"
 metadata: {name: hello}
 spec:
   replicas: 4
@@ -114,7 +114,7 @@ impl Hello {
 }
 
 /// One question, one answer: the name of a pod.
-fn ask(from: &NetNs, protocol: &str, to: SocketAddr) -> Result<String, String> {
+pub(super) fn ask(from: &NetNs, protocol: &str, to: SocketAddr) -> Result<String, String> {
     match protocol {
         "TCP" => from.http_get(to, "/"),
         "UDP" => from
