@@ -1,5 +1,6 @@
 //! A kube-proxy: reads flags and configuration, opens what the main loop needs, and runs it.
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -223,7 +224,7 @@ fn cleanup() -> anyhow::Result<()> {
         .build()?;
     runtime.block_on(async {
         Routes::open()?
-            .set(&Default::default())
+            .set(&BTreeSet::new(), None)
             .await
             .context("pod routes")
     })

@@ -1,14 +1,16 @@
-//! Routes to the pods of the other nodes, over rtnetlink.
+//! Routes to the pods of the other nodes, over rtnetlink: straight to a node on a link of this host, through a [`tunnel`] to others.
 //!
 //! Ours carry a protocol number of their own (see `/etc/iproute2/rt_protos`): only those are ever changed or removed. Their metric is
 //! high, so that a route which another program has for the same pods stands beside ours and wins.
 
-use std::collections::BTreeSet;
+mod tunnel;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
-use gantry_proxy_core::Route;
+use gantry_proxy_core::{Node, Route};
 use ipnetwork::IpNetwork;
 use rtnetlink::packet_route::address::AddressAttribute;
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol};
@@ -36,9 +38,21 @@ pub enum RouteError {
         to: IpNetwork,
         /// The node.
         via: IpAddr,
-        /// The kernel's reason; "network is unreachable" means that the nodes share no link.
+        /// The kernel's reason.
         source: rtnetlink::Error,
     },
+    /// The device for nodes on no link of this host cannot be removed.
+    #[error("cannot remove the tunnel that no route needs")]
+    Tunnel(#[source] rtnetlink::Error),
+}
+
+/// How packets get to the node of a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// Over a link that both are on.
+    Link,
+    /// Through the tunnel.
+    Tunnel,
 }
 
 /// The host's routing tables.
@@ -73,42 +87,77 @@ impl Routes {
         self.addresses.notified().await;
     }
 
-    /// Makes our routes exactly these. All that can be set are set, whatever fails.
+    /// Makes our routes exactly these. All that can be set are set, whatever fails. `own` is this node; without it there is no
+    /// tunnel, and nodes on other links are failures. A node that was found on no link of this host is looked for again: links
+    /// come and go.
     ///
     /// # Errors
     /// The first failure.
-    pub async fn set(&self, wanted: &BTreeSet<Route>) -> Result<(), RouteError> {
-        let present = self.ours().await?;
-        let mut first_error = None;
+    pub async fn set(&self, wanted: &BTreeSet<Route>, own: Option<&Node>) -> Result<(), RouteError> {
+        let mut present = self.ours().await?;
+        let mut failures = Vec::new();
         let mut note = |action, route: &Route, result: Result<(), rtnetlink::Error>| match result {
             Ok(()) => info!(action, to = %route.to, via = %route.via, "pod route"),
-            Err(source) => {
-                let error = RouteError::Change {
-                    action,
-                    to: route.to,
-                    via: route.via,
-                    source,
-                };
-                first_error.get_or_insert(error);
-            }
+            Err(source) => failures.push(RouteError::Change {
+                action,
+                to: route.to,
+                via: route.via,
+                source,
+            }),
         };
         // A range that moved to another node is replaced by the addition.
-        let keeps_range = |route: &Route| wanted.iter().any(|w| w.to == route.to);
-        for route in present.difference(wanted).filter(|route| !keeps_range(route)) {
-            note(
-                "remove",
-                route,
-                self.handle.route().del(message(route)).execute().await,
-            );
+        let is_unwanted = |route: &&Route| wanted.iter().all(|w| w.to != route.to);
+        let unwanted: Vec<Route> = present.keys().filter(is_unwanted).copied().collect();
+        for route in unwanted {
+            let gone = self.handle.route().del(to_range(&route).build()).execute().await;
+            note("remove", &route, gone);
+            present.remove(&route);
         }
-        for route in wanted.difference(&present) {
-            note(
-                "add",
-                route,
-                self.handle.route().add(message(route)).replace().execute().await,
-            );
+        for route in wanted {
+            let before = present.get(route).copied();
+            if before == Some(Way::Link) {
+                continue;
+            }
+            match self.add(route, before, own).await {
+                Ok(way) if before == Some(way) => {}
+                Ok(way) => {
+                    present.insert(*route, way);
+                    note("add", route, Ok(()));
+                }
+                Err(error) => note("add", route, Err(error)),
+            }
         }
-        first_error.map_or(Ok(()), Err)
+        present.retain(|route, _| wanted.contains(route));
+        if !present.values().any(|way| *way == Way::Tunnel) {
+            let closed = tunnel::close(&self.handle).await;
+            failures.extend(closed.map_err(RouteError::Tunnel).err());
+        }
+        failures.into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// Straight, or else through the tunnel, unless it leads there already.
+    async fn add(
+        &self,
+        route: &Route,
+        before: Option<Way>,
+        own: Option<&Node>,
+    ) -> Result<Way, rtnetlink::Error> {
+        match (self.replace(straight(route)).await, own) {
+            (Ok(()), _) => Ok(Way::Link),
+            (Err(error), Some(own)) if tunnel::is_off_link(&error) => {
+                if before != Some(Way::Tunnel) {
+                    let device = tunnel::open(&self.handle, own).await?;
+                    let through = tunnel::through(to_range(route), route.via, device);
+                    self.replace(through.build()).await?;
+                }
+                Ok(Way::Tunnel)
+            }
+            (Err(error), _) => Err(error),
+        }
+    }
+
+    async fn replace(&self, message: RouteMessage) -> Result<(), rtnetlink::Error> {
+        self.handle.route().add(message).replace().execute().await
     }
 
     /// Addresses of the host's interfaces.
@@ -128,8 +177,8 @@ impl Routes {
         Ok(addresses)
     }
 
-    async fn ours(&self) -> Result<BTreeSet<Route>, RouteError> {
-        let mut routes = BTreeSet::new();
+    async fn ours(&self) -> Result<BTreeMap<Route, Way>, RouteError> {
+        let mut routes = BTreeMap::new();
         for any in [
             RouteMessageBuilder::<std::net::Ipv4Addr>::new().build(),
             RouteMessageBuilder::<std::net::Ipv6Addr>::new().build(),
@@ -146,12 +195,19 @@ impl Routes {
     }
 }
 
-fn message(route: &Route) -> RouteMessage {
-    let built = RouteMessageBuilder::<IpAddr>::new()
-        .destination_prefix(route.to.network(), route.to.prefix())
-        .and_then(|builder| builder.gateway(route.via));
-    match built {
-        Ok(builder) => builder.protocol(PROTOCOL).priority(METRIC).build(),
+/// A route of ours to a range, by no way yet: enough to delete the one that is there.
+fn to_range(route: &Route) -> RouteMessageBuilder<IpAddr> {
+    let range = (route.to.network(), route.to.prefix());
+    RouteMessageBuilder::<IpAddr>::new()
+        .destination_prefix(range.0, range.1)
+        .expect("a prefix of a network is not longer than its address")
+        .protocol(PROTOCOL)
+        .priority(METRIC)
+}
+
+fn straight(route: &Route) -> RouteMessage {
+    match to_range(route).gateway(route.via) {
+        Ok(builder) => builder.build(),
         // Families never mix in a route of the core; an empty message is refused by the kernel.
         Err(error) => {
             warn!(%error, to = %route.to, "impossible route");
@@ -160,21 +216,30 @@ fn message(route: &Route) -> RouteMessage {
     }
 }
 
-fn read(message: &RouteMessage) -> Option<Route> {
+fn read(message: &RouteMessage) -> Option<(Route, Way)> {
     let address = |found: &RouteAddress| match found {
         RouteAddress::Inet(ip) => Some(IpAddr::V4(*ip)),
         RouteAddress::Inet6(ip) => Some(IpAddr::V6(*ip)),
         _ => None,
     };
     let mut to = None;
-    let mut via = None;
+    let mut gateway = None;
     for attribute in &message.attributes {
         match attribute {
             RouteAttribute::Destination(found) => to = address(found),
-            RouteAttribute::Gateway(found) => via = address(found),
+            RouteAttribute::Gateway(found) => gateway = address(found),
             _ => {}
         }
     }
     let to = IpNetwork::new(to?, message.header.destination_prefix_length).ok()?;
-    Some(Route { to, via: via? })
+    let over_link = gateway.map(|via| (Route { to, via }, Way::Link));
+    over_link.or_else(|| {
+        Some((
+            Route {
+                to,
+                via: tunnel::destination(message)?,
+            },
+            Way::Tunnel,
+        ))
+    })
 }

@@ -14,7 +14,10 @@ impl Proxy {
         if memory.routes.as_ref() == Some(&wanted) {
             return true;
         }
-        match self.routes.set(&wanted).await {
+        // Where another program makes the pods' network, ranges of nodes on other links are that program's, or the cloud's, to route.
+        let makes_network = self.cni_conf_dir.is_some();
+        let own = memory.cluster.own(&self.settings).filter(|_| makes_network);
+        match self.routes.set(&wanted, own).await {
             Ok(()) => {
                 memory.routes = Some(wanted);
                 true
