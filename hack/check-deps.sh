@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 
 banned='^(tokio|futures|kube|kube-.*|tonic|hyper|rustix|nix|mio|socket2|inotify|procfs|zbus|netlink-.*|rtnetlink|tracing|rand)$'
 status=0
-for crate in gantry-agent-core gantry-proxy-core; do
+for crate in gantry-agent-core gantry-proxy-core gantry-policy-core; do
     # A dev-dependency may be anything: only what is linked counts.
     found=$(cargo tree --quiet --package "$crate" --edges normal --prefix none --format '{p}' |
         cut -d' ' -f1 | sort -u | grep -E "$banned" || true)

@@ -26,7 +26,9 @@ const PLAIN: [&str; 5] = [
     "master",
     "cni-conf-dir",
 ];
-const SWITCHES: [&str; 3] = ["cleanup", "init-only", "version"];
+const SWITCHES: [&str; 4] = ["cleanup", "init-only", "version", NETWORK_POLICY];
+/// Ours.
+const NETWORK_POLICY: &str = "network-policy";
 
 /// Why the command line is refused. Final.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +74,8 @@ pub struct Flags {
     pub master: Option<String>,
     /// Write the node's CNI configuration to this directory. Ours.
     pub cni_conf_dir: Option<PathBuf>,
+    /// Enforce network policies: unless it is said otherwise, where this program also configures the node's network. Ours.
+    pub network_policy: bool,
     /// Fields of the configuration that flags set, as an object.
     pub fields: Value,
     /// Those of logging alone.
@@ -163,13 +167,19 @@ fn flags(matches: &ArgMatches) -> Result<Flags, FlagError> {
         .map(|(name, _)| *name)
         .filter(|name| last(matches, name).is_some());
     let ignored = mirrors.into_iter().filter(|_| config.is_some());
+    let cni_conf_dir = text("cni-conf-dir").map(PathBuf::from);
+    let network_policy = match last(matches, NETWORK_POLICY) {
+        Some(_) => is_on(matches, NETWORK_POLICY)?,
+        None => cni_conf_dir.is_some(),
+    };
     Ok(Flags {
+        network_policy,
         write_config_to: text("write-config-to").map(PathBuf::from),
         cleanup: is_on(matches, "cleanup")?,
         init_only: is_on(matches, "init-only")?,
         hostname_override: text("hostname-override"),
         master: text("master"),
-        cni_conf_dir: text("cni-conf-dir").map(PathBuf::from),
+        cni_conf_dir,
         logging: fields["logging"].as_object().cloned().unwrap_or_default(),
         without_effect: unused.chain(ignored).collect(),
         shown: shown(matches),

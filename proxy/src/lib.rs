@@ -7,9 +7,10 @@
 //!                                       │     └─> node_checks (servers for load balancers)
 //!                                       ├─> routes (rtnetlink)
 //!                                       └─> cni (configuration file)
+//! policy: network policies, with watches, core (`gantry-policy-core`) and tables of their own
 //! ```
 //!
-//! One task and one thread; health and metrics are served by the same runtime. The decisions are in `gantry-proxy-core`.
+//! Two tasks on one thread; health and metrics are served by the same runtime. The decisions are in `gantry-proxy-core`.
 
 pub mod affinity;
 pub mod cluster;
@@ -23,6 +24,7 @@ pub mod memory;
 pub mod metrics;
 pub mod node_checks;
 pub mod pages;
+pub mod policy;
 pub mod programmer;
 pub mod reduce;
 pub mod routes;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context;
 use gantry_chassis::{logging, shutdown};
@@ -12,12 +13,14 @@ use gantry_proxy::flags::{self, Flags, Invocation};
 use gantry_proxy::health::Health;
 use gantry_proxy::metrics::Metrics;
 use gantry_proxy::pages::{self, Shown};
+use gantry_proxy::policy::{self, Policies};
 use gantry_proxy::routes::Routes;
 use gantry_proxy::run::Proxy;
 use gantry_proxy::stack::Stack;
-use gantry_proxy::table::{Layout, Masquerading, NodePorts, Pods, Table};
+use gantry_proxy::table::{Layout, Masquerading, NodePorts, Pods, Table, kernels};
 use gantry_proxy::{leftovers, sysctl, watch};
 use gantry_proxy_core::{Families, Family};
+use tokio::sync::Notify;
 use tracing::{info, warn};
 
 fn main() -> ExitCode {
@@ -120,9 +123,16 @@ async fn serve(
     leftovers::warn_of(&mut gantry_nft::Nft::open().context("nf_tables cannot be used")?);
     let inputs = watch::start(&client, &settings.node_name, families);
     let open = |family: &Family| Stack::open(*family, layout(&settings, *family), &health, &metrics);
+    let touched = Arc::new(Notify::new());
+    if flags.network_policy {
+        let policies =
+            Policies::open(families, &metrics.registry, &touched).context("nf_tables cannot be used")?;
+        tokio::spawn(policies.run(client, settings.node_name.clone(), shutdown.clone()));
+    }
     let proxy = Proxy {
         families,
         stacks: families.all().iter().map(open).collect::<Result<_, _>>()?,
+        touched,
         routes: Routes::open().context("routes cannot be used")?,
         cni_conf_dir: flags.cni_conf_dir.clone(),
         settings,
@@ -199,14 +209,6 @@ fn layout(settings: &Settings, family: Family) -> Layout {
     }
 }
 
-/// In the words of netlink.
-fn kernels(family: Family) -> gantry_nft::Family {
-    match family {
-        Family::Ipv4 => gantry_nft::Family::Ipv4,
-        Family::Ipv6 => gantry_nft::Family::Ipv6,
-    }
-}
-
 /// Removes the tables of this program or of the reference, and our routes. A family that is switched off may still have a table.
 fn cleanup() -> anyhow::Result<()> {
     for family in Families::on(sysctl::knows_ipv6()).all() {
@@ -218,6 +220,7 @@ fn cleanup() -> anyhow::Result<()> {
         };
         Table::open(layout)?.remove()?;
     }
+    policy::remove()?;
     leftovers::warn_of(&mut gantry_nft::Nft::open()?);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -15,12 +15,13 @@ use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use gantry_proxy_core::families::Misfit;
 use gantry_proxy_core::{Event, Families, Kind, Route};
 use ipnetwork::IpNetwork;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -81,6 +82,8 @@ pub struct Proxy {
     pub health: Health,
     /// What `/metrics` says.
     pub metrics: Metrics,
+    /// Told when somebody changed the table: others may be gone, too.
+    pub touched: Arc<Notify>,
 }
 
 /// What the loop remembers between two rounds.
@@ -179,7 +182,11 @@ impl Proxy {
 
     /// Did somebody change the table of a stack? Then it is put right: at once, but not again and again.
     async fn look(&mut self, memory: &mut Memory, index: usize) {
-        match self.stacks.get_mut(index).map_or(Repair::None, Stack::look) {
+        let repair = self.stacks.get_mut(index).map_or(Repair::None, Stack::look);
+        if !matches!(repair, Repair::None) {
+            self.touched.notify_one();
+        }
+        match repair {
             Repair::None => {}
             Repair::Now => self.work(memory).await,
             Repair::At(at) => memory.retry = Some(memory.retry.map_or(at, |r| r.min(at))),

@@ -89,10 +89,10 @@ pub fn start(client: &Client, node_name: &str, families: Families) -> mpsc::Rece
 }
 
 /// Follows one kind of object until nobody listens any more.
-async fn follow<K, S, F>(api: Api<K>, config: watcher::Config, tx: Sender, send: S)
+pub(crate) async fn follow<K, I, S, F>(api: Api<K>, config: watcher::Config, tx: mpsc::Sender<I>, send: S)
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
-    S: Fn(Sender, watcher::Event<K>) -> F,
+    S: Fn(mpsc::Sender<I>, watcher::Event<K>) -> F,
     F: Future<Output = Result<(), Closed>>,
 {
     let kind = K::plural(&());
@@ -133,11 +133,12 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// The main loop has ended.
+/// Who was listening has ended.
 #[derive(Debug)]
-struct Closed;
+pub(crate) struct Closed;
 
-async fn push(tx: &Sender, input: Input) -> Result<(), Closed> {
+/// Hands something over.
+pub(crate) async fn push<I>(tx: &mpsc::Sender<I>, input: I) -> Result<(), Closed> {
     tx.send(input).await.map_err(|_| Closed)
 }
 

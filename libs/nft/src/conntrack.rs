@@ -30,13 +30,15 @@ pub struct FlowFilter {
 pub struct Flow {
     /// Transport protocol number.
     pub protocol: u8,
+    /// Source of the first packet.
+    pub original_src: IpAddr,
     /// Destination of the first packet.
     pub original_dst: IpAddr,
-    /// Destination port of the first packet.
+    /// Destination port of the first packet; 0 for protocols without ports.
     pub original_port: u16,
     /// Source of the replies.
     pub reply_src: IpAddr,
-    /// Source port of the replies.
+    /// Source port of the replies; 0 for protocols without ports.
     pub reply_port: u16,
 }
 
@@ -207,17 +209,21 @@ fn address(w: &mut Writer, ip: IpAddr, v4: u16, v6: u16) {
     }
 }
 
-/// Reads a listed flow; `None` for protocols without ports.
+/// Reads a listed flow; `None` if a part is missing.
 fn read_flow(attrs: Attrs<'_>) -> Option<Flow> {
     let orig = attrs.nested(ct::TUPLE_ORIG)?;
     let reply = attrs.nested(ct::TUPLE_REPLY)?;
     let orig_proto = orig.nested(ct::TUPLE_PROTO)?;
     Some(Flow {
         protocol: *orig_proto.get(ct::PROTO_NUM)?.first()?,
+        original_src: read_address(orig.nested(ct::TUPLE_IP)?, ct::IP_V4_SRC, ct::IP_V6_SRC)?,
         original_dst: read_address(orig.nested(ct::TUPLE_IP)?, ct::IP_V4_DST, ct::IP_V6_DST)?,
-        original_port: orig_proto.be16(ct::PROTO_DST_PORT)?,
+        original_port: orig_proto.be16(ct::PROTO_DST_PORT).unwrap_or(0),
         reply_src: read_address(reply.nested(ct::TUPLE_IP)?, ct::IP_V4_SRC, ct::IP_V6_SRC)?,
-        reply_port: reply.nested(ct::TUPLE_PROTO)?.be16(ct::PROTO_SRC_PORT)?,
+        reply_port: reply
+            .nested(ct::TUPLE_PROTO)?
+            .be16(ct::PROTO_SRC_PORT)
+            .unwrap_or(0),
     })
 }
 

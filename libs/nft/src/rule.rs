@@ -63,7 +63,10 @@ const META_IIFNAME: u32 = 6;
 const META_OIFNAME: u32 = 7;
 const CT_DREG: u16 = 1;
 const CT_KEY: u16 = 2;
+const CT_STATE: u32 = 0;
 const CT_STATUS: u32 = 2;
+/// Packets of connections that are known, and those that belong to them (`NF_CT_STATE_BIT`).
+const STATE_ESTABLISHED_OR_RELATED: u32 = 1 << 1 | 1 << 2;
 /// `IPS_DST_NAT`: the connection's destination is translated.
 const STATUS_DNAT: u32 = 1 << 5;
 /// `RTN_LOCAL`: an address of this host.
@@ -76,6 +79,14 @@ const DYNSET_TIMEOUT: u16 = 6;
 const DYNSET_UPDATE: u32 = 1;
 const CMP_EQ: u32 = 0;
 const CMP_NE: u32 = 1;
+const CMP_LTE: u32 = 3;
+const CMP_GTE: u32 = 5;
+/// The types of neighbour discovery's messages (RFC 4861), router solicitation to redirect.
+const NEIGHBOUR_DISCOVERY: [u8; 2] = [133, 137];
+const ICMPV6: u8 = 58;
+const TCP: u8 = 6;
+const TCP_SYN: u8 = 1 << 1;
+const TCP_ACK: u8 = 1 << 4;
 
 impl Rule {
     /// An empty rule; it matches everything.
@@ -196,13 +207,54 @@ impl Rule {
 
     /// Matches connections whose destination is translated.
     #[must_use]
-    pub fn translated(mut self) -> Self {
+    pub fn translated(self) -> Self {
+        self.connection(CT_STATUS, STATUS_DNAT)
+    }
+
+    /// Matches packets that belong to a tracked connection, or that are about one.
+    #[must_use]
+    pub fn established(self) -> Self {
+        self.connection(CT_STATE, STATE_ESTABLISHED_OR_RELATED)
+    }
+
+    /// Matches if one of these bits is set.
+    fn connection(mut self, key: u32, bits: u32) -> Self {
         self.expr("ct", |w| {
             w.be32(CT_DREG, expr::REG32_00);
-            w.be32(CT_KEY, CT_STATUS);
+            w.be32(CT_KEY, key);
         });
-        self.mask(&STATUS_DNAT.to_ne_bytes());
+        self.mask(&bits.to_ne_bytes());
         self.compare(CMP_NE, &[0; 4])
+    }
+
+    /// Matches packets of a transport protocol to a range of ports, both ends included.
+    #[must_use]
+    pub fn to_ports(self, protocol: u8, first: u16, last: u16) -> Self {
+        let mut rule = self.l4proto(protocol);
+        rule.load(&[Field::Dport]);
+        let (first, last) = (first.to_be_bytes(), last.to_be_bytes());
+        if first == last {
+            return rule.compare(CMP_EQ, &first);
+        }
+        rule.compare(CMP_GTE, &first).compare(CMP_LTE, &last)
+    }
+
+    /// Matches IPv6's search for neighbours and routers, without which nothing else passes.
+    #[must_use]
+    pub fn neighbour_discovery(self) -> Self {
+        let mut rule = self.l4proto(ICMPV6);
+        rule.load(&[Field::Icmpv6Type]);
+        let [first, last] = NEIGHBOUR_DISCOVERY;
+        rule.compare(CMP_GTE, &[first]).compare(CMP_LTE, &[last])
+    }
+
+    /// Matches TCP packets that do not open a connection.
+    #[must_use]
+    pub fn tcp_midway(self) -> Self {
+        let mut rule = self.l4proto(TCP);
+        rule.load(&[Field::TcpFlags]);
+        rule.mask(&[TCP_SYN | TCP_ACK]);
+        rule.compare(CMP_NE, &[TCP_SYN])
     }
 
     /// Matches packets that leave through an interface of another name.
@@ -281,6 +333,13 @@ impl Rule {
             w.be32(1, expr::REJECT_ICMP);
             w.bytes(2, &[code]);
         });
+        self
+    }
+
+    /// Counts the packets that have matched so far.
+    #[must_use]
+    pub fn counter(mut self) -> Self {
+        self.expr("counter", |_| ());
         self
     }
 

@@ -234,6 +234,15 @@ fn let_packets_pass() {
     }
 }
 
+/// A family by the name that the kernel's interface has for it.
+#[must_use]
+pub fn kernels(family: gantry_proxy_core::Family) -> Family {
+    match family {
+        gantry_proxy_core::Family::Ipv4 => Family::Ipv4,
+        gantry_proxy_core::Family::Ipv6 => Family::Ipv6,
+    }
+}
+
 /// True if all chains of the layout are there.
 fn is_complete(chains: &[String]) -> bool {
     layout::FIXED_CHAINS

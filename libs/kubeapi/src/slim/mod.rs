@@ -5,6 +5,7 @@
 //! `metadata` has name, namespace and resource version only; what else matters is a field of its own.
 
 mod node;
+mod pod;
 mod service;
 mod slice;
 
@@ -12,6 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
 
 pub use node::{Node, NodeAddress, ServiceCidr};
+pub use pod::{ContainerPort, Namespace, Pod};
 pub use service::{IngressAddress, Service, ServicePort};
 pub use slice::{Conditions, Endpoint, EndpointSlice, Hint, Hints, SlicePort};
 

@@ -62,3 +62,25 @@ fn bookmarks_have_nothing_but_a_version() {
     let slice: EndpointSlice = serde_json::from_value(json!({"metadata": {"resourceVersion": "3"}})).unwrap();
     assert_eq!(slice.metadata.resource_version.as_deref(), Some("3"));
 }
+
+#[test]
+fn a_pod_keeps_its_labels_addresses_and_ports() {
+    let full = json!({
+        "metadata": {"name": "web", "namespace": "a", "resourceVersion": "9", "labels": {"app": "web"}},
+        "spec": {"nodeName": "n1", "containers": [{"name": "c", "ports": [{"name": "http", "containerPort": 80}]}],
+            "initContainers": [
+                {"name": "once", "ports": [{"name": "never", "containerPort": 1}]},
+                {"name": "sidecar", "restartPolicy": "Always", "ports": [{"containerPort": 9, "protocol": "UDP"}]}]},
+        "status": {"phase": "Running", "podIP": "10.244.0.2", "podIPs": [{"ip": "10.244.0.2"}, {"ip": "fd00::2"}]}
+    });
+    let pod: Pod = serde_json::from_value(full).unwrap();
+    assert_eq!(pod.metadata.resource_version.as_deref(), Some("9"));
+    assert_eq!(pod.labels["app"], "web");
+    assert_eq!(pod.pod_ips, ["10.244.0.2", "fd00::2"]);
+    assert!(!pod.host_network);
+    let ports: Vec<_> = pod.ports.iter().map(|port| port.container_port).collect();
+    assert_eq!(ports, [80, 9], "an init container that ends serves nobody");
+    let namespace: Namespace =
+        serde_json::from_value(json!({"metadata": {"name": "a", "labels": {"team": "x"}}})).unwrap();
+    assert_eq!(namespace.labels["team"], "x");
+}

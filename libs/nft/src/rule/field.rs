@@ -26,6 +26,10 @@ pub enum Field {
     L4Proto,
     /// Destination port (TCP, UDP, SCTP), two bytes.
     Dport,
+    /// Type of an ICMPv6 message, one byte.
+    Icmpv6Type,
+    /// Flags of a TCP packet, one byte.
+    TcpFlags,
     /// Destination address of the connection's first packet, before translation.
     OriginalDaddr,
     /// Destination port of the connection's first packet, before translation.
@@ -44,7 +48,7 @@ impl Field {
     fn len(self, family: Family) -> u32 {
         match self {
             Self::Saddr | Self::SaddrPrefix(_) | Self::Daddr | Self::OriginalDaddr => family.address_len(),
-            Self::L4Proto => 1,
+            Self::L4Proto | Self::Icmpv6Type | Self::TcpFlags => 1,
             Self::Dport | Self::OriginalDport => 2,
             Self::Random { .. } => 4,
         }
@@ -101,6 +105,8 @@ impl Rule {
             }
             Field::Daddr => self.payload(PAYLOAD_NETWORK, daddr_at, address, register),
             Field::Dport => self.payload(PAYLOAD_TRANSPORT, 2, 2, register),
+            Field::Icmpv6Type => self.payload(PAYLOAD_TRANSPORT, 0, 1, register),
+            Field::TcpFlags => self.payload(PAYLOAD_TRANSPORT, 13, 1, register),
             Field::OriginalDaddr => self.original(ct_daddr, register),
             Field::OriginalDport => self.original(CT_PROTO_DST, register),
             Field::L4Proto => self.expr("meta", |w| {

@@ -3,5 +3,6 @@
 mod churn;
 mod foreign;
 mod memory;
+mod policies;
 mod table;
 mod transitions;

@@ -1,0 +1,128 @@
+//! What is known of the cluster: pods, namespaces and policies, cut to what policies look at.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+
+use crate::selector::{Labels, Selector};
+
+/// A namespaced object's name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Key {
+    /// `metadata.namespace`.
+    pub namespace: Box<str>,
+    /// `metadata.name`.
+    pub name: Box<str>,
+}
+
+impl Key {
+    /// A key of its parts.
+    #[must_use]
+    pub fn new(namespace: &str, name: &str) -> Self {
+        Self {
+            namespace: namespace.into(),
+            name: name.into(),
+        }
+    }
+}
+
+/// A pod with an address of its own: one that uses the host's network, or has ended, is none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pod {
+    /// `metadata.labels`.
+    pub labels: Labels,
+    /// `status.podIPs`.
+    pub addresses: BTreeSet<IpAddr>,
+    /// It runs on this node, so that its policies are enforced here.
+    pub local: bool,
+    /// Container ports that have a name.
+    pub ports: BTreeSet<NamedPort>,
+}
+
+/// A named port of a pod.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NamedPort {
+    /// Its name.
+    pub name: Box<str>,
+    /// Its protocol.
+    pub protocol: Protocol,
+    /// Its number.
+    pub number: u16,
+}
+
+/// A transport protocol of which policies speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Protocol {
+    /// The default.
+    Tcp,
+    /// UDP.
+    Udp,
+    /// SCTP.
+    Sctp,
+}
+
+impl Protocol {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Tcp, Self::Udp, Self::Sctp];
+
+    /// IANA's number.
+    #[must_use]
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Tcp => 6,
+            Self::Udp => 17,
+            Self::Sctp => 132,
+        }
+    }
+}
+
+/// A `networking.k8s.io/v1` `NetworkPolicy`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// `spec.podSelector`: whose traffic it restricts, in its own namespace.
+    pub subjects: Selector,
+    /// `spec.ingress`, if it is a policy of type `Ingress`.
+    pub ingress: Option<Vec<Rule>>,
+    /// `spec.egress`, if it is a policy of type `Egress`.
+    pub egress: Option<Vec<Rule>>,
+}
+
+/// What one rule allows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rule {
+    /// `from` or `to`; without any, everybody.
+    pub peers: Vec<Peer>,
+    /// `ports`; without any, every port and every protocol.
+    pub ports: Vec<PortMatch>,
+}
+
+/// The other side of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// Pods.
+    Pods {
+        /// `namespaceSelector`; without one, the policy's own namespace.
+        namespaces: Option<Selector>,
+        /// `podSelector`; an absent one selects all.
+        pods: Selector,
+    },
+    /// `ipBlock`.
+    Block {
+        /// `cidr`.
+        cidr: IpNetwork,
+        /// `except`.
+        except: Vec<IpNetwork>,
+    },
+}
+
+/// Destination ports.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PortMatch {
+    /// All of a protocol.
+    All(Protocol),
+    /// From `port` to `endPort`, both included.
+    Range(Protocol, u16, u16),
+    /// Those that the destination pod calls so.
+    Named(Protocol, Box<str>),
+}

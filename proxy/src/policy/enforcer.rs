@@ -1,0 +1,183 @@
+//! Keeps the kernel's tables equal to what the policies say, and ends connections that they no longer allow.
+
+use gantry_nft::{CommitError, Conntrack, Family, Flow, OpenError, QueryError};
+use gantry_policy_core::{Event, Packet, Protocol, State};
+use gantry_proxy_core::Families;
+use tracing::warn;
+
+use super::table::{Kernel, TABLE};
+use crate::programmer::with_cause;
+use crate::table::kernels;
+
+/// Policies, and the tables of both families.
+#[derive(Debug)]
+pub struct Enforcer {
+    state: State,
+    kernels: Vec<Kernel>,
+    conntrack: Conntrack,
+    phase: Phase,
+}
+
+/// What is known of the kernel's tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Nothing, or that they are wrong.
+    Unknown,
+    /// There are none, because nobody is restricted.
+    Absent,
+    /// They are as last written.
+    Right,
+}
+
+/// Why the kernel's tables are not as they should be.
+#[derive(Debug, thiserror::Error)]
+pub enum EnforceError {
+    /// A transaction was refused.
+    #[error("network policies are not enforced as they are now")]
+    Commit(#[from] CommitError),
+    /// The kernel does not say what there is.
+    #[error("cannot ask for table {TABLE}")]
+    Query(#[from] QueryError),
+    /// There is no way to the kernel.
+    #[error("nf_tables cannot be used")]
+    Open(#[from] OpenError),
+}
+
+impl Enforcer {
+    /// Opens the kernel's interfaces; nothing is read or written.
+    ///
+    /// # Errors
+    /// When there is no nf_tables or conntrack, or no right to use them.
+    pub fn open(families: Families) -> Result<Self, OpenError> {
+        let kernels = families.all().iter().map(|family| Kernel::open(kernels(*family)));
+        Ok(Self {
+            state: State::default(),
+            kernels: kernels.collect::<Result<_, _>>()?,
+            conntrack: Conntrack::open()?,
+            phase: Phase::Unknown,
+        })
+    }
+
+    /// Takes in an event; the kernel hears of it with the next [`Enforcer::sync`].
+    pub fn apply(&mut self, event: Event) {
+        self.state.apply(event);
+    }
+
+    /// What follows from everything taken in.
+    #[must_use]
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Writes what is behind; says how many connections were ended, or `None` if there was nothing to write.
+    ///
+    /// # Errors
+    /// When the kernel refuses it: the next call writes everything anew.
+    pub fn sync(&mut self) -> Result<Option<usize>, EnforceError> {
+        let written = match self.write() {
+            Ok(written) => written,
+            Err(error) => {
+                self.phase = Phase::Unknown;
+                return Err(error);
+            }
+        };
+        let narrowed = self.state.is_written();
+        Ok(match (written, narrowed && self.state.restricts()) {
+            (_, true) => Some(self.end_denied()),
+            (true, false) => Some(0),
+            (false, false) => None,
+        })
+    }
+
+    /// Looks whether the tables are still there: the next [`Enforcer::sync`] makes them anew if not. True if they were gone.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    pub fn check(&mut self) -> Result<bool, EnforceError> {
+        if self.phase != Phase::Right {
+            return Ok(false);
+        }
+        for kernel in &mut self.kernels {
+            if !kernel.is_complete(self.state.written())? {
+                warn!("another program changed table {TABLE}; making it again");
+                self.phase = Phase::Unknown;
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// False if there was nothing to write.
+    fn write(&mut self) -> Result<bool, EnforceError> {
+        match (self.phase, self.state.restricts()) {
+            (Phase::Absent, false) => return Ok(false),
+            (Phase::Right, true) => {
+                let changes = self.state.changes();
+                if changes.is_empty() {
+                    return Ok(false);
+                }
+                for kernel in &mut self.kernels {
+                    kernel.apply(&changes)?;
+                }
+            }
+            (Phase::Unknown | Phase::Absent, true) => {
+                for kernel in &mut self.kernels {
+                    kernel.replace(self.state.table())?;
+                }
+                self.phase = Phase::Right;
+            }
+            (Phase::Unknown | Phase::Right, false) => {
+                for kernel in &mut self.kernels {
+                    if kernel.is_there()? {
+                        kernel.remove()?;
+                    }
+                }
+                self.phase = Phase::Absent;
+            }
+        }
+        Ok(true)
+    }
+
+    /// A failure is logged: new connections are judged right.
+    fn end_denied(&mut self) -> usize {
+        let table = self.state.table();
+        let mut ended = 0;
+        for kernel in &self.kernels {
+            let ipv6 = kernel.is_ipv6();
+            match self
+                .conntrack
+                .delete_chosen(ipv6, |flow| !table.allows(&first_packet(flow)))
+            {
+                Ok(count) => ended += count,
+                Err(error) => warn!(error = with_cause(&error), "denied connections cannot be ended"),
+            }
+        }
+        ended
+    }
+}
+
+/// Deletes the tables.
+///
+/// # Errors
+/// When the kernel refuses it.
+pub fn remove() -> Result<(), EnforceError> {
+    for family in [Family::Ipv4, Family::Ipv6] {
+        let mut kernel = Kernel::open(family)?;
+        if kernel.is_there()? {
+            kernel.remove()?;
+        }
+    }
+    Ok(())
+}
+
+/// Behind destination translation and before source translation, as the table sees it.
+fn first_packet(flow: &Flow) -> Packet {
+    let protocol = Protocol::ALL
+        .iter()
+        .find(|protocol| protocol.number() == flow.protocol);
+    Packet {
+        from: flow.original_src,
+        to: flow.reply_src,
+        port: protocol.map(|protocol| (*protocol, flow.reply_port)),
+    }
+}

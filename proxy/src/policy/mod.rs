@@ -1,0 +1,216 @@
+//! Network policies (`networking.k8s.io/v1`), enforced for the pods of this node.
+//!
+//! ```text
+//! watches ─ Input ─> Lists ─ Event ─> Enforcer: State (core) ─ Changes ─> kernel's tables
+//!                                              └─ denied ─> connections that end
+//! ```
+//!
+//! Nothing is written before everything that matters was listed in full; the tables of the time before stay until then. They also stay
+//! when the program ends: pods stay as restricted as they were.
+
+mod enforcer;
+mod metrics;
+mod reduce;
+mod table;
+mod watch;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use gantry_nft::OpenError;
+use gantry_policy_core::{Event, Key};
+use gantry_proxy_core::Families;
+use kube::Client;
+use prometheus::Registry;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+pub use enforcer::{EnforceError, Enforcer, remove};
+pub use table::TABLE;
+
+use crate::programmer::with_cause;
+use metrics::PolicyMetrics;
+use watch::{Input, Kind, Watches};
+
+/// Inputs that follow each other this closely are written together.
+const QUIET: Duration = Duration::from_millis(2);
+/// But the first of them waits no longer than this.
+const LATEST: Duration = Duration::from_millis(10);
+/// Pause after a failure to write; it doubles up to [`MAX_PAUSE`].
+const MIN_PAUSE: Duration = Duration::from_millis(500);
+const MAX_PAUSE: Duration = Duration::from_secs(30);
+/// How often the tables are looked at although nobody said that they were touched.
+const CHECK_PERIOD: Duration = Duration::from_secs(10);
+
+/// Everything the loop works with.
+#[derive(Debug)]
+pub struct Policies {
+    enforcer: Enforcer,
+    metrics: PolicyMetrics,
+    /// Somebody has changed some table.
+    touched: Arc<Notify>,
+}
+
+/// What lists have said.
+#[derive(Debug, Default)]
+struct Lists {
+    known: BTreeMap<Kind, BTreeSet<Key>>,
+    /// Objects that a list in progress has not mentioned yet.
+    unlisted: BTreeMap<Kind, BTreeSet<Key>>,
+    complete: BTreeSet<Kind>,
+}
+
+impl Policies {
+    /// Opens the kernel's interfaces and makes the series. `touched` is told when somebody has changed some table.
+    ///
+    /// # Errors
+    /// When there is no nf_tables or conntrack, or no right to use them.
+    pub fn open(families: Families, registry: &Registry, touched: &Arc<Notify>) -> Result<Self, OpenError> {
+        Ok(Self {
+            enforcer: Enforcer::open(families)?,
+            metrics: PolicyMetrics::new(registry),
+            touched: Arc::clone(touched),
+        })
+    }
+
+    /// Runs until `shutdown`; the tables stay.
+    pub async fn run(mut self, client: Client, node_name: String, shutdown: CancellationToken) {
+        let (mut watches, mut inputs) = Watches::start(&client, &node_name);
+        let mut lists = Lists::default();
+        let mut retry: Option<Instant> = None;
+        let mut pause = MIN_PAUSE;
+        let mut tick = interval(CHECK_PERIOD);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                // Cancel safe: a received input is handled at once.
+                input = inputs.recv() => {
+                    let Some(input) = input else { return };
+                    self.take(&mut lists, input);
+                    self.gather(&mut lists, &mut inputs).await;
+                }
+                () = self.touched.notified() => self.check(),
+                _ = tick.tick() => self.check(),
+                // Without a time to retry this branch is off.
+                () = async { if let Some(at) = retry { sleep_until(at).await } }, if retry.is_some() => {}
+            }
+            if lists.has_policies() {
+                watches.follow_peers();
+            }
+            if !lists.are_complete(watches.follows_peers()) {
+                continue;
+            }
+            (retry, pause) = match self.sync() {
+                true => (None, MIN_PAUSE),
+                false => (Some(Instant::now() + pause), (pause * 2).min(MAX_PAUSE)),
+            };
+        }
+    }
+
+    /// Takes what follows closely.
+    async fn gather(&mut self, lists: &mut Lists, inputs: &mut mpsc::Receiver<Input>) {
+        let latest = Instant::now() + LATEST;
+        loop {
+            match timeout_at(latest.min(Instant::now() + QUIET), inputs.recv()).await {
+                Ok(Some(input)) => self.take(lists, input),
+                Ok(None) | Err(_) => return,
+            }
+        }
+    }
+
+    fn take(&mut self, lists: &mut Lists, input: Input) {
+        for event in lists.take(input) {
+            self.enforcer.apply(event);
+        }
+    }
+
+    /// False if that failed.
+    fn sync(&mut self) -> bool {
+        let begun = std::time::Instant::now();
+        match self.enforcer.sync() {
+            Ok(None) => true,
+            Ok(Some(ended)) => {
+                debug!(took = ?begun.elapsed(), ended, "network policies are enforced as they are now");
+                self.metrics
+                    .synced(begun.elapsed(), ended, self.enforcer.state().table());
+                true
+            }
+            Err(error) => {
+                self.metrics.failures.inc();
+                warn!(error = with_cause(&error), "trying again");
+                false
+            }
+        }
+    }
+
+    fn check(&mut self) {
+        match self.enforcer.check() {
+            Ok(gone) => self.metrics.repairs.inc_by(u64::from(gone)),
+            Err(error) => warn!(
+                error = with_cause(&error),
+                "network policies cannot be looked after"
+            ),
+        }
+    }
+}
+
+impl Lists {
+    /// What follows from an input.
+    fn take(&mut self, input: Input) -> Vec<Event> {
+        match input {
+            Input::Object(event) => {
+                let (kind, key) = watch::subject(&event);
+                if let Some(unlisted) = self.unlisted.get_mut(&kind) {
+                    unlisted.remove(&key);
+                }
+                let known = self.known.entry(kind).or_default();
+                if is_there(&event) {
+                    known.insert(key)
+                } else {
+                    known.remove(&key)
+                };
+                vec![event]
+            }
+            Input::ListStart(kind) => {
+                self.unlisted
+                    .insert(kind, self.known.get(&kind).cloned().unwrap_or_default());
+                Vec::new()
+            }
+            Input::ListEnd(kind) => {
+                self.complete.insert(kind);
+                let gone = self.unlisted.remove(&kind).unwrap_or_default();
+                let known = self.known.entry(kind).or_default();
+                known.retain(|key| !gone.contains(key));
+                gone.into_iter().map(|key| watch::gone(kind, key)).collect()
+            }
+        }
+    }
+
+    fn has_policies(&self) -> bool {
+        self.known
+            .get(&Kind::Policy)
+            .is_some_and(|policies| !policies.is_empty())
+    }
+
+    /// True once everything that is watched was listed in full.
+    fn are_complete(&self, with_peers: bool) -> bool {
+        let needed: &[Kind] = if with_peers {
+            &[Kind::Policy, Kind::Pod, Kind::Namespace]
+        } else {
+            &[Kind::Policy]
+        };
+        needed.iter().all(|kind| self.complete.contains(kind))
+    }
+}
+
+fn is_there(event: &Event) -> bool {
+    match event {
+        Event::Policy(_, object) => object.is_some(),
+        Event::Pod(_, object) => object.is_some(),
+        Event::Namespace(_, object) => object.is_some(),
+    }
+}
