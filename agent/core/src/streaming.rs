@@ -2,6 +2,11 @@
 //!
 //! In: the query, the pod as wanted and as observed. Out: small types, or the reference's own texts
 //! (`NewOptions`, `NewV4Options`, `findContainer` and `GetPortForward` of the kubelet). Pure.
+//!
+//! [`spdy`], [`v5`]: what is spoken with the runtime and with a client that speaks `v5.channel.k8s.io`.
+
+pub mod spdy;
+pub mod v5;
 
 use k8s_openapi::api::core::v1::Pod;
 use thiserror::Error;

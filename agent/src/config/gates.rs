@@ -111,6 +111,9 @@ const BETA_OFF: &str = "
     StorageVersionMigrator
 ";
 
+/// Sessions whose protocol over WebSocket no runtime knows are translated here instead of in the API server.
+pub(crate) const WEB_SOCKETS: &str = "ExtendWebSocketsToKubelet";
+
 /// All gates: name, stage as `kubernetes_feature_enabled` shows it (empty for stable), whether it is on.
 pub(crate) fn all(user: &BTreeMap<String, bool>) -> impl Iterator<Item = (&'static str, &'static str, bool)> {
     let lists = [ON, OFF, LOCKED_ON, LOCKED_OFF, "AllAlpha AllBeta"];

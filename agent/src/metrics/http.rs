@@ -13,6 +13,7 @@ pub(crate) struct HttpMetrics {
     requests: IntCounterVec,
     seconds: HistogramVec,
     inflight: IntGaugeVec,
+    web_sockets: IntCounterVec,
     health: IntGaugeVec,
     health_checks: IntCounterVec,
 }
@@ -82,6 +83,11 @@ impl HttpMetrics {
                 "Number of the inflight http requests",
                 LABELS,
             ),
+            web_sockets: series.counters(
+                "kubelet_websocket_streaming_requests_total",
+                "Total number of WebSocket streaming requests (exec/attach/portforward) received by the kubelet.",
+                &["subresource"],
+            ),
             health: slis.counts(
                 "kubernetes_healthcheck",
                 "This metric records the result of a single healthcheck.",
@@ -117,6 +123,11 @@ impl HttpMetrics {
             labels,
             begun: Instant::now(),
         }
+    }
+
+    /// A session whose protocol over WebSocket ends here: `exec`, `attach` or `portforward`.
+    pub(crate) fn web_socket(&self, subresource: &str) {
+        self.web_sockets.with_label_values(&[subresource]).inc();
     }
 
     /// One of the checks of `/healthz` was made.

@@ -1,6 +1,6 @@
 //! The node's status from what is known: setters in the reference's order. Pure.
 
-use std::{net::IpAddr, time::Instant};
+use std::{collections::BTreeMap, net::IpAddr, time::Instant};
 
 use k8s_openapi::{
     api::core::v1::{
@@ -17,7 +17,11 @@ use super::{
     runtime_state::RuntimeState,
     usage::Gauge,
 };
-use crate::{cli::VERSION, config::Config, runtime::Image};
+use crate::{
+    cli::VERSION,
+    config::{Config, gates},
+    runtime::Image,
+};
 
 /// Names listed for an image (`MaxNamesPerImageInNodeStatus`).
 const IMAGE_NAMES: usize = 5;
@@ -97,11 +101,16 @@ pub(super) fn compose(config: &Config, known: &NodeStatus, facts: &Facts<'_>) ->
             })
             .or_else(|| known.features.clone()),
         conditions: Some(conditions),
-        // The API server then does the work that a kubelet may declare itself able to do (KEP-5328).
-        declared_features: None,
+        declared_features: declared(&settings.feature_gates),
         ..known.clone()
     };
     Composed { status, events }
+}
+
+/// What the API server may leave to us (KEP-5328).
+fn declared(gates: &BTreeMap<String, bool>) -> Option<Vec<String>> {
+    let on = |gate| gates::enabled(gates, gate);
+    (on("NodeDeclaredFeatures") && on(gates::WEB_SOCKETS)).then(|| vec![gates::WEB_SOCKETS.to_owned()])
 }
 
 fn addresses(config: &Config, known: &NodeStatus, found: &[IpAddr]) -> Option<Vec<NodeAddress>> {
@@ -245,6 +254,19 @@ mod tests {
             );
             assert_eq!(status.conditions.unwrap()[3].status, "True");
         });
+    }
+
+    #[test]
+    fn what_is_translated_here_is_declared() {
+        let declared = |config: &str| {
+            let config = testing::config(config);
+            with(&config, &NodeStatus::default(), |composed| {
+                composed.status.declared_features
+            })
+        };
+        assert_eq!(declared(""), Some(vec!["ExtendWebSocketsToKubelet".to_owned()]));
+        assert_eq!(declared("featureGates: {ExtendWebSocketsToKubelet: false}"), None);
+        assert_eq!(declared("featureGates: {NodeDeclaredFeatures: false}"), None);
     }
 
     #[test]

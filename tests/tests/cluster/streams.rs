@@ -4,6 +4,8 @@
 mod debug;
 mod exec;
 mod forward;
+mod large;
+mod socket;
 mod straight;
 
 use gantry_tests::cluster::Test;

@@ -12,25 +12,33 @@
 //! ([`mod@relay`]), and then bytes are copied ([`tunnel`]). Errors are the reference's: `server.go`, `kubelet_pods.go` of
 //! the kubelet, `WriteError` of its streaming library.
 //!
-//! A WebSocket with `v5.channel.k8s.io` is not translated: the API server does that, because our Node does not declare
+//! Two protocols over WebSocket end here, because runtimes do not know them: `v5.channel.k8s.io` is translated
+//! ([`mod@translate`]), and SPDY inside of a WebSocket is taken out of it ([`tunnelled`]); feature
 //! `ExtendWebSocketsToKubelet`.
 
 mod backend;
 mod relay;
+mod translate;
 mod tunnel;
+mod tunnelled;
+mod websocket;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use gantry_agent_core::api::{ContainerRef, PodRef, Query};
 use gantry_agent_core::observed::ObservedPod;
-use gantry_agent_core::streaming::{self, Streams};
-use hyper::header::RETRY_AFTER;
+use gantry_agent_core::streaming::{self, Streams, v5};
+use hyper::header::{RETRY_AFTER, SEC_WEBSOCKET_VERSION};
 use hyper::{Response, StatusCode};
 use k8s_openapi::api::core::v1::Pod;
+use tracing::Instrument as _;
 
-use self::relay::{RelayError, is_web_socket, relay};
+use self::relay::{RelayError, is_web_socket, relay, upgraded};
+use self::translate::Session;
+use self::websocket::Unfit;
 use super::{Answer, Api, Refusal, Request, answer};
+use crate::config::gates;
 use crate::report::Chain;
 use crate::runtime::RuntimeError;
 
@@ -47,7 +55,11 @@ pub(super) async fn exec(api: &Api, request: Request, container: &ContainerRef) 
     let url = api
         .runtime
         .exec_url(&target.id, streaming::exec_command(&query), streams);
-    pass_on(api, request, &url.await.map_err(|error| no_session(&error))?).await
+    let url = url.await.map_err(|error| no_session(&error))?;
+    if speaks_v5(api, &request) {
+        return translate(api, request, ("exec", url), streams);
+    }
+    pass_on(api, request, &url).await
 }
 
 /// `/attach`: the streams of a container's first process.
@@ -59,13 +71,19 @@ pub(super) async fn attach(api: &Api, request: Request, container: &ContainerRef
     let uid = container.pod.uid.as_deref().unwrap_or_default();
     let (target, tty) =
         streaming::attach_target(&pod, observed.as_deref(), uid, &container.container).map_err(no_target)?;
-    let url = api.runtime.attach_url(&target.id, Streams { tty, ..streams });
-    pass_on(api, request, &url.await.map_err(|error| no_session(&error))?).await
+    let streams = Streams { tty, ..streams };
+    let url = api.runtime.attach_url(&target.id, streams);
+    let url = url.await.map_err(|error| no_session(&error))?;
+    if speaks_v5(api, &request) {
+        return translate(api, request, ("attach", url), streams);
+    }
+    pass_on(api, request, &url).await
 }
 
 /// `/portForward`: connections to ports of a pod.
 pub(super) async fn port_forward(api: &Api, request: Request, named: &PodRef) -> Result<Answer, Refusal> {
-    let ports = if is_web_socket(request.headers()) {
+    let tunnelled = extended(api) && !tunnelled::inside(request.headers()).is_empty();
+    let ports = if is_web_socket(request.headers()) && !tunnelled {
         streaming::ports(&query(&request)).map_err(|error| Refusal::bad_request(error.to_string()))?
     } else {
         Vec::new()
@@ -77,7 +95,11 @@ pub(super) async fn port_forward(api: &Api, request: Request, named: &PodRef) ->
     let observed = observed(api, &pod);
     let target = streaming::forward_target(&pod, observed.as_deref()).map_err(no_target)?;
     let url = api.runtime.port_forward_url(&target.id, ports);
-    pass_on(api, request, &url.await.map_err(|error| no_session(&error))?).await
+    let url = url.await.map_err(|error| no_session(&error))?;
+    if tunnelled {
+        return take_out(api, request, &url).await;
+    }
+    pass_on(api, request, &url).await
 }
 
 /// `/run`: a command's output, all at its end.
@@ -120,12 +142,68 @@ fn query(request: &Request) -> Query {
 
 /// The session that `url` stands for, or why there is none.
 async fn pass_on(api: &Api, request: Request, url: &str) -> Result<Answer, Refusal> {
-    let idle = api.config.kubelet.streaming_connection_idle_timeout;
-    let idle = (idle > Duration::ZERO).then_some(idle);
-    match relay(request, url, idle).await {
+    match relay(request, url, idle(api)).await {
         Ok(answer) => Ok(answer.map(answer::full)),
         Err(error) => Err(no_relay(&error)),
     }
+}
+
+fn idle(api: &Api) -> Option<Duration> {
+    let idle = api.config.kubelet.streaming_connection_idle_timeout;
+    (idle > Duration::ZERO).then_some(idle)
+}
+
+/// Whether protocols that runtimes do not know are taken here.
+fn extended(api: &Api) -> bool {
+    gates::enabled(&api.config.kubelet.feature_gates, gates::WEB_SOCKETS)
+}
+
+fn speaks_v5(api: &Api, request: &Request) -> bool {
+    extended(api)
+        && is_web_socket(request.headers())
+        && websocket::offered(request.headers()).any(|protocol| protocol == v5::PROTOCOL)
+}
+
+/// A session of that kind with a client that speaks v5: answered here, and begun when the client has the answer.
+fn translate(
+    api: &Api,
+    request: Request,
+    (kind, url): (&'static str, String),
+    streams: Streams,
+) -> Result<Answer, Refusal> {
+    api.metrics.http.web_socket(kind);
+    let (head, client) = upgraded(request).map_err(|error| no_relay(&error))?;
+    let answer = websocket::accept(&head, v5::PROTOCOL).map_err(unfit)?;
+    let session = Session {
+        url,
+        streams,
+        idle: idle(api),
+    };
+    tokio::spawn(session.run(client).in_current_span());
+    Ok(answer.map(answer::full))
+}
+
+/// In the words of the reference's library for WebSockets.
+fn unfit(unfit: Unfit) -> Refusal {
+    match unfit {
+        Unfit::Method => Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "bad method"),
+        Unfit::Key => Refusal::bad_request("mismatch challenge/response"),
+        Unfit::Version => {
+            Refusal::bad_request("missing or bad WebSocket Version").with(SEC_WEBSOCKET_VERSION, "13")
+        }
+    }
+}
+
+/// A port-forward in SPDY inside of a WebSocket.
+async fn take_out(api: &Api, request: Request, url: &str) -> Result<Answer, Refusal> {
+    api.metrics.http.web_socket("portforward");
+    let (head, client) = upgraded(request).map_err(|error| no_relay(&error))?;
+    let answered = tunnelled::answer(url, &head).await;
+    let (answer, session) = answered.map_err(|error| error.refusal(no_relay))?;
+    if let Some(backend) = session {
+        tokio::spawn(tunnelled::run(client, backend, idle(api)).in_current_span());
+    }
+    Ok(answer.map(answer::full))
 }
 
 fn no_relay(error: &RelayError) -> Refusal {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::body::Body;
 use hyper::header::{CONNECTION, HeaderMap, UPGRADE};
+use hyper::http::request;
 use hyper::upgrade::OnUpgrade;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -37,16 +38,7 @@ pub(super) async fn relay<B: Body>(
     url: &str,
     idle: Option<Duration>,
 ) -> Result<Response<Bytes>, RelayError> {
-    if !wants_upgrade(request.headers()) {
-        return Err(RelayError::NoUpgrade);
-    }
-    if !request.body().is_end_stream() {
-        return Err(RelayError::Body);
-    }
-    let (mut head, _) = request.into_parts();
-    let Some(client) = head.extensions.remove::<OnUpgrade>() else {
-        return Err(RelayError::NoUpgrade);
-    };
+    let (head, client) = upgraded(request)?;
     match backend::ask(url, &head).await? {
         Answered::Refused(answer) => Ok(answer),
         Answered::Switched(answer, backend) => {
@@ -68,6 +60,19 @@ pub(super) async fn relay<B: Body>(
             Ok(switched)
         }
     }
+}
+
+/// The head of a request that can become something else, and what it becomes after a 101.
+pub(super) fn upgraded<B: Body>(request: Request<B>) -> Result<(request::Parts, OnUpgrade), RelayError> {
+    if !wants_upgrade(request.headers()) {
+        return Err(RelayError::NoUpgrade);
+    }
+    if !request.body().is_end_stream() {
+        return Err(RelayError::Body);
+    }
+    let (mut head, _) = request.into_parts();
+    let client = head.extensions.remove::<OnUpgrade>();
+    Ok((head, client.ok_or(RelayError::NoUpgrade)?))
 }
 
 /// `Connection: Upgrade`, as the reference looks at it.

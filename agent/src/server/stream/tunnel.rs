@@ -19,9 +19,9 @@ use tokio::time::{Instant, sleep_until};
 use tracing::debug;
 
 /// The buffer of a session that carries keystrokes, in bytes.
-const SMALL: usize = 4 * 1024;
+pub(super) const SMALL: usize = 4 * 1024;
 /// The buffer once a read has filled the small one, in bytes: four TLS records.
-const LARGE: usize = 64 * 1024;
+pub(super) const LARGE: usize = 64 * 1024;
 /// One side has ended: so long may nothing come from the other before both are closed. The reference waits for nothing.
 const LINGER: Duration = Duration::from_secs(10);
 
@@ -43,7 +43,7 @@ enum Failed {
 }
 
 /// When bytes moved last, in milliseconds since the start.
-struct Moves {
+pub(super) struct Moves {
     start: Instant,
     last_ms: AtomicU64,
 }
@@ -132,20 +132,20 @@ async fn copy(
 // === impl Moves ===
 
 impl Moves {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             start: Instant::now(),
             last_ms: AtomicU64::new(0),
         }
     }
 
-    fn note(&self) {
+    pub(super) fn note(&self) {
         let passed = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.last_ms.store(passed, Ordering::Relaxed);
     }
 
     /// Waits until nothing has moved for `limit`.
-    async fn quiet_for(&self, limit: Option<Duration>) {
+    pub(super) async fn quiet_for(&self, limit: Option<Duration>) {
         let Some(limit) = limit else {
             return std::future::pending().await;
         };
