@@ -15,11 +15,13 @@ use std::path::{Path, PathBuf};
 use gantry_agent_core::observed::{Container, ObservedPod};
 
 mod compress;
+mod orphans;
 mod removal;
 mod rotation;
 mod tape;
 mod tapes;
 
+pub(crate) use orphans::{LogFolders, remove_all as remove_all_logs};
 pub(crate) use removal::remove as remove_logs;
 pub(crate) use rotation::{Policy, Rotation};
 pub(crate) use tape::{Generation, Reel};

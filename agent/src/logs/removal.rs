@@ -44,7 +44,7 @@ pub(super) fn names(folder: &Path) -> io::Result<Vec<String>> {
     entries.filter_map(|entry| name(entry).transpose()).collect()
 }
 
-fn gone_is_fine(result: io::Result<()>) -> io::Result<()> {
+pub(super) fn gone_is_fine(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,

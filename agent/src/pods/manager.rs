@@ -34,11 +34,12 @@ use tracing::Instrument as _;
 use super::{
     account::PodCounters,
     directory::Directory,
+    leftovers::Leftovers,
     source::Update,
     turns::Turns,
     worker::{Beginning, Hands, Wanted, Worker},
 };
-use crate::{cgroups::Cgroups, report::Chain, runtime::PodCache, volumes::Volumes};
+use crate::runtime::PodCache;
 
 /// How often the runtime and the disk are searched for pods that nobody wants. The events of the runtime make this a
 /// repair of the rare case only.
@@ -47,8 +48,7 @@ const SWEEP: Duration = Duration::from_secs(60);
 /// What the manager works with.
 pub(crate) struct Parts {
     pub(crate) cache: PodCache,
-    pub(crate) volumes: Volumes,
-    pub(crate) cgroups: Cgroups,
+    pub(crate) leftovers: Leftovers,
     /// Told which pods there are.
     pub(crate) directory: Directory,
     /// For the status of pods.
@@ -247,7 +247,8 @@ impl<H: Hands, F: Fn() -> H> Manager<F> {
         }
     }
 
-    /// Pods that nobody wants: of the runtime they are stopped and removed, on the disk they are unmounted and removed.
+    /// Pods that nobody wants: of the runtime they are stopped and removed, on the disk they are unmounted and removed
+    /// with their logs.
     async fn sweep(&mut self) {
         if !self.synced {
             return;
@@ -277,41 +278,15 @@ impl<H: Hands, F: Fn() -> H> Manager<F> {
         self.sweep_disk(&known).await;
     }
 
-    /// Looks now, while no new pod can appear; removes in a task of its own, because unmounting can hang.
     async fn sweep_disk(&mut self, known: &HashSet<String>) {
         if self.disk.as_ref().is_some_and(|task| !task.is_finished()) {
             return;
         }
-        let left = self.parts.volumes.orphans(known).await.unwrap_or_else(|error| {
-            tracing::warn!(%error, "cannot list the directories of pods");
-            Vec::new()
-        });
-        let mut groups = self.parts.cgroups.pods().await;
-        groups.retain(|uid| !known.contains(uid));
-        if left.is_empty() && groups.is_empty() {
-            self.parts.volumes.swept(0, 0);
-            return;
+        let Parts { leftovers, cache, .. } = &self.parts;
+        if let Some(found) = leftovers.look(known, cache).await {
+            let remove = leftovers.clone().remove(found);
+            self.disk = Some(AbortOnDropHandle::new(tokio::spawn(remove)));
         }
-        let (volumes, cgroups) = (self.parts.volumes.clone(), self.parts.cgroups.clone());
-        let remove = async move {
-            for uid in groups {
-                if let Err(error) = cgroups.remove_pod(&uid).await {
-                    tracing::warn!(uid, error = %Chain(&error), "cannot remove the cgroup of a pod that is gone, will retry");
-                }
-            }
-            let (mut cleaned, mut failed) = (0, 0);
-            for uid in left {
-                match volumes.tear_down(&uid).await {
-                    Ok(()) => cleaned += 1,
-                    Err(error) => {
-                        failed += 1;
-                        tracing::warn!(uid, error = %Chain(&error), "cannot remove the volumes of a pod that is gone, will retry");
-                    }
-                }
-            }
-            volumes.swept(cleaned, failed);
-        };
-        self.disk = Some(AbortOnDropHandle::new(tokio::spawn(remove)));
     }
 }
 

@@ -11,12 +11,13 @@
 //! * [`source`]: where wishes come from (the API server's watch). * [`manager`]: which pods there are.
 //! * [`worker`]: one pod's loop; all decisions are the machine's. * [`execute`]: one match on its steps.
 //! * [`account`]: what the metrics are told of a pod. * [`directory`]: the same pods for those who only ask.
-//! * [`spec`]: a pod in the runtime's words. * [`turns`]: how many pods start at the same time.
+//! * [`leftovers`]: what pods that are gone have left on the disk. * [`spec`]: a pod in the runtime's words. * [`turns`]: how many pods start at the same time.
 //! * [`mod@start`]: the tasks.
 
 mod account;
 pub(crate) mod directory;
 mod execute;
+mod leftovers;
 mod manager;
 mod source;
 pub(crate) mod spec;

@@ -10,10 +10,12 @@ use super::{
     account::PodCounters,
     directory::Directory,
     execute::{PodHands, Tools},
+    leftovers::Leftovers,
     manager::{Manager, Parts},
     source,
+    spec::files::LOG_LINKS,
 };
-use crate::{cgroups::Cgroups, report::Chain};
+use crate::{cgroups::Cgroups, logs::LogFolders, report::Chain};
 
 /// The tasks that run pods; when dropped they end and the pods go on running.
 pub(crate) struct PodTasks {
@@ -40,8 +42,14 @@ pub(crate) fn start(tools: Tools, node: NodeParts) -> PodTasks {
     tasks.spawn(follow_active(tools.cgroups.clone(), active_pods));
     let parts = Parts {
         cache: tools.runtime.pods().clone(),
-        volumes: tools.volumes.clone(),
-        cgroups: tools.cgroups.clone(),
+        leftovers: Leftovers {
+            volumes: tools.volumes.clone(),
+            cgroups: tools.cgroups.clone(),
+            logs: LogFolders {
+                pods: tools.node.pod_logs_dir.clone(),
+                links: LOG_LINKS.into(),
+            },
+        },
         directory: node.directory,
         facts: node.facts,
         node: node.view,

@@ -125,6 +125,33 @@ fn a_cgroup_that_a_pod_left_behind_is_removed() {
 }
 
 #[test]
+fn logs_that_a_pod_left_behind_are_removed() {
+    let _machine = alone(&NODE_2);
+    let test = Test::start("flt-logs");
+    let pod = test.idle_pod("stays", "node-2");
+    let uid = pod.uid().expect("a UID");
+    let machine = Machine::named("node-2");
+    machine.sh(
+        "mkdir -p /var/log/pods/default_gone_7d1f6a52-1c39-4c4e-8c5c-2f0a6a1f9d11/c && cd /var/log/pods/default_gone_* && \
+         echo x >c/0.log && echo x >c/0.log.20260101-000000 && \
+         ln -s $PWD/c/0.log /var/log/containers/gone_default_c-5e1a.log && \
+         ln -s /nowhere/0.log /var/log/containers/dead_default_c-5e1b.log",
+    );
+    let left = || {
+        machine.sh("ls -d /var/log/pods/default_gone_* /var/log/containers/*-5e1?.log 2>/dev/null || true")
+    };
+    assert_eq!(left().lines().count(), 3);
+    machine.kill_unit("kubelet");
+    poll(secs(150), "directory and links are gone", || {
+        left().is_empty().then_some(())
+    });
+    let kept = machine.sh(&format!(
+        "ls -d /var/log/pods/*_{uid} /var/log/containers/stays_*"
+    ));
+    assert_eq!(kept.lines().count(), 2, "{kept}");
+}
+
+#[test]
 fn a_restarted_containerd_restarts_nothing() {
     let _machine = alone(&NODE_1);
     let test = Test::start("flt-containerd");
