@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use hyper::{
     HeaderMap, StatusCode,
-    header::{ACCEPT, HeaderName},
+    header::{ACCEPT, CONTENT_TYPE, HeaderName},
 };
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use serde_json::{Value, json};
@@ -38,7 +38,9 @@ impl Program {
                 let lines = flags.iter().map(|(name, value)| format!("{name}={value}\n"));
                 text(StatusCode::OK, self.heading("flagz") + &lines.collect::<String>())
             }
-            Some(Format::Json(version)) => self.object(version, "Flagz", json!({"flags": flags})),
+            Some(format @ (Format::Json(version) | Format::Yaml(version))) => {
+                self.object((format, version), "Flagz", json!({"flags": flags}))
+            }
         }
     }
 
@@ -60,7 +62,7 @@ impl Program {
                 StatusCode::OK,
                 self.heading("statusz") + &self.status_text(started, up, (binary, emulated)),
             ),
-            Some(Format::Json(version)) => {
+            Some(format @ (Format::Json(version) | Format::Yaml(version))) => {
                 let fields = json!({
                     "startTime": started.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
                     "uptimeSeconds": up.as_secs(),
@@ -69,7 +71,7 @@ impl Program {
                     "emulationVersion": emulated,
                     "paths": self.paths,
                 });
-                self.object(version, "Statusz", fields)
+                self.object((format, version), "Statusz", fields)
             }
         }
     }
@@ -100,7 +102,7 @@ impl Program {
         )
     }
 
-    fn object(&self, version: &str, kind: &str, fields: Value) -> Answer {
+    fn object(&self, (format, version): (Format, &str), kind: &str, fields: Value) -> Answer {
         let mut object = json!({
             "kind": kind,
             "apiVersion": format!("config.k8s.io/{version}"),
@@ -109,7 +111,15 @@ impl Program {
         if let (Some(object), Value::Object(fields)) = (object.as_object_mut(), fields) {
             object.extend(fields);
         }
-        let mut answer = json_answer(StatusCode::OK, object.to_string());
+        let (media, body) = match format {
+            Format::Yaml(_) => ("yaml", serde_saphyr::to_string(&object).unwrap_or_default()),
+            Format::Text | Format::Json(_) => ("json", object.to_string()),
+        };
+        let mut answer = json_answer(StatusCode::OK, body);
+        let named = format!("application/{media};g=config.k8s.io;v={version};as={kind}");
+        if let Ok(named) = named.try_into() {
+            answer.headers_mut().insert(CONTENT_TYPE, named);
+        }
         if version == "v1alpha1" {
             let text = format!(
                 "299 - \"This version of the {} endpoint is deprecated. Please use a newer version.\"",
@@ -129,10 +139,16 @@ fn wanted(headers: &HeaderMap, kind: &str) -> Option<Format> {
 }
 
 fn not_acceptable() -> Answer {
-    text(
-        StatusCode::NOT_ACCEPTABLE,
-        "only the following media types are accepted: application/json, text/plain",
-    )
+    let status = json!({
+        "kind": "Status",
+        "apiVersion": "v1",
+        "metadata": {},
+        "status": "Failure",
+        "message": "only the following media types are accepted: application/json, application/yaml, text/plain",
+        "reason": "NotAcceptable",
+        "code": 406,
+    });
+    json_answer(StatusCode::NOT_ACCEPTABLE, status.to_string())
 }
 
 /// When this process was started, by the kernel.
@@ -180,6 +196,13 @@ mod tests {
             (&json!("Statusz"), &json!("1.36.3"))
         );
         assert_eq!(object["apiVersion"], "config.k8s.io/v1beta1");
+        let yaml =
+            content(KUBELET.status(&accept("application/yaml;g=config.k8s.io;v=v1beta1;as=Statusz"))).await;
+        let read: Value = serde_saphyr::from_str(&yaml).expect("YAML");
+        assert_eq!(
+            (&read["kind"], &read["paths"]),
+            (&object["kind"], &object["paths"])
+        );
         let refused = KUBELET.status(&accept("application/json"));
         assert_eq!(refused.status(), StatusCode::NOT_ACCEPTABLE);
     }

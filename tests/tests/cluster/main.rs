@@ -29,3 +29,4 @@ mod stats;
 mod streams;
 mod termination;
 mod volumes;
+mod zpages;

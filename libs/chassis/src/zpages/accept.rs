@@ -7,6 +7,8 @@ pub(super) enum Format {
     Text,
     /// `application/json;g=config.k8s.io;v=v1beta1;as=<kind>`; the version.
     Json(&'static str),
+    /// `application/yaml` with the same parameters.
+    Yaml(&'static str),
 }
 
 const GROUP: &str = "config.k8s.io";
@@ -30,12 +32,17 @@ pub(super) fn format(accept: &str, kind: &str) -> Option<Format> {
         let named = parameter("as").is_some();
         match media {
             "text/plain" | "text/*" | "*/*" if !named => Some(Format::Text),
-            "application/json" | "application/*" | "*/*" => {
+            "application/json" | "application/yaml" | "application/*" | "*/*" => {
                 let wanted = parameter("g") == Some(GROUP) && parameter("as") == Some(kind);
                 let version = VERSIONS
                     .into_iter()
                     .find(|version| parameter("v") == Some(version));
-                version.filter(|_| wanted).map(Format::Json)
+                let format = if media == "application/yaml" {
+                    Format::Yaml
+                } else {
+                    Format::Json
+                };
+                version.filter(|_| wanted).map(format)
             }
             _ => None,
         }
@@ -56,6 +63,11 @@ mod tests {
         assert_eq!(flagz("text/plain;q=0.9"), Some(Format::Text));
         let named = "application/json;g=config.k8s.io;v=v1beta1;as=Flagz";
         assert_eq!(flagz(named), Some(Format::Json("v1beta1")));
+        assert_eq!(
+            format(&named.replace("json", "yaml"), "Flagz"),
+            Some(Format::Yaml("v1beta1"))
+        );
+        assert_eq!(format(&named.replace("json", "cbor"), "Flagz"), None);
         assert_eq!(format(named, "Statusz"), None);
         assert_eq!(flagz("application/json"), None);
         assert_eq!(flagz("application/vnd.kubernetes.protobuf"), None);
