@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, ExecAction, HTTPGetAction, LifecycleHandler};
 
+use crate::metrics::HookMetrics;
 use crate::probes::ContainerExec;
 use crate::probes::http::{self, HttpError, Request};
 use crate::runtime::RuntimeError;
@@ -21,6 +22,7 @@ pub(crate) struct HookTarget<'a> {
     pub(crate) container_id: &'a str,
     /// The pod's address: the default host of an HTTP hook.
     pub(crate) pod_ip: Option<IpAddr>,
+    pub(crate) metrics: &'a HookMetrics,
 }
 
 /// How a hook failed. Output of commands is kept out of [`std::fmt::Display`]: it may hold secrets, and the text goes to
@@ -84,7 +86,12 @@ pub(crate) async fn run(
         container: target.container.name.clone(),
         budget,
     };
-    tokio::time::timeout(budget, hook).await.unwrap_or(Err(overrun))
+    tokio::time::timeout(budget, hook).await.unwrap_or_else(|_| {
+        if handler.sleep.is_some() {
+            target.metrics.short_sleeps.inc();
+        }
+        Err(overrun)
+    })
 }
 
 async fn run_unbounded(
@@ -147,7 +154,11 @@ async fn get(action: &HTTPGetAction, target: HookTarget<'_>) -> Result<(), HookE
     let plain = http::without_tls(&request);
     let answer = match http::get(request).await {
         // Hooks were always sent in the clear once, whatever the spec said; the reference still falls back.
-        Err(HttpError::NotTls { .. }) => http::get(plain).await,
+        Err(HttpError::NotTls { .. }) => {
+            let answer = http::get(plain).await;
+            target.metrics.fallbacks.inc_by(answer.is_ok().into());
+            answer
+        }
         other => other,
     };
     answer.map(drop).map_err(|source| HookError::Http {

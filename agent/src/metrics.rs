@@ -12,6 +12,7 @@
 //! * Nothing here decides anything.
 
 mod cgroups;
+mod hooks;
 mod http;
 mod images;
 mod node;
@@ -29,6 +30,7 @@ use prometheus::Registry;
 
 pub(crate) use self::{
     cgroups::{CgroupMetrics, CgroupOperation},
+    hooks::HookMetrics,
     http::{Counted, HttpMetrics, Port},
     images::{EnsureImage, ImageMetrics},
     node::{Certificates, NodeMetrics},
@@ -63,6 +65,8 @@ pub(crate) struct Metrics {
     pub(crate) images: ImageMetrics,
     /// Volumes.
     pub(crate) volumes: VolumeMetrics,
+    /// Lifecycle hooks.
+    pub(crate) hooks: HookMetrics,
     /// Cgroups of pods.
     pub(crate) cgroups: CgroupMetrics,
     /// Status of pods.
@@ -111,6 +115,7 @@ impl Metrics {
             starts: StartMetrics::new(series),
             images: ImageMetrics::new(series),
             volumes: VolumeMetrics::new(series),
+            hooks: HookMetrics::new(series),
             cgroups: CgroupMetrics::new(series),
             status: StatusMetrics::new(series),
             probes: ProbeMetrics::new(Registrar::new(&prober)),

@@ -95,6 +95,7 @@ async fn serve(config: Arc<Config>) -> anyhow::Result<()> {
     let main = &clients.main;
     let directory = directory(main.clone(), &metrics);
     let stats = Stats::new(&config, runtime.clone());
+    metrics.read_logs(stats.clone());
     let base = pods::Base {
         client: main.clone(),
         runtime: runtime.clone(),

@@ -9,11 +9,21 @@ use crate::probes::check::tests::FakeExec;
 use crate::probes::http::tests::{answer, server};
 
 async fn run_hook(exec: &FakeExec, handler: Value, budget: Option<Duration>) -> Result<(), HookError> {
+    run_counted(exec, handler, budget, &HookMetrics::default()).await
+}
+
+async fn run_counted(
+    exec: &FakeExec,
+    handler: Value,
+    budget: Option<Duration>,
+    metrics: &HookMetrics,
+) -> Result<(), HookError> {
     let container = serde_json::from_value(json!({"name": "c"})).unwrap();
     let target = HookTarget {
         container: &container,
         container_id: "id",
         pod_ip: Some([127, 0, 0, 1].into()),
+        metrics,
     };
     run(exec, &serde_json::from_value(handler).unwrap(), target, budget).await
 }
@@ -77,14 +87,13 @@ async fn https_falls_back_to_what_the_server_speaks() {
             .await
             .unwrap();
     });
-    run_hook(
-        &FakeExec::exits(0),
-        json!({"httpGet": {"port": port, "scheme": "HTTPS"}}),
-        None,
-    )
-    .await
-    .unwrap();
+    let metrics = HookMetrics::default();
+    let hook = json!({"httpGet": {"port": port, "scheme": "HTTPS"}});
+    run_counted(&FakeExec::exits(0), hook, None, &metrics)
+        .await
+        .unwrap();
     server.await.unwrap();
+    assert_eq!((metrics.fallbacks.get(), metrics.short_sleeps.get()), (1, 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -99,14 +108,12 @@ async fn a_sleep_takes_its_time_within_the_budget() {
     .await
     .unwrap();
     assert_eq!(begun.elapsed().as_secs(), 5);
-    let error = run_hook(
-        &exec,
-        json!({"sleep": {"seconds": 50}}),
-        Some(Duration::from_secs(30)),
-    )
-    .await
-    .unwrap_err();
-    assert_eq!(begun.elapsed().as_secs(), 35);
+    let metrics = HookMetrics::default();
+    let (hook, budget) = (json!({"sleep": {"seconds": 50}}), Duration::from_secs(30));
+    let error = run_counted(&exec, hook, Some(budget), &metrics)
+        .await
+        .unwrap_err();
+    assert_eq!((begun.elapsed().as_secs(), metrics.short_sleeps.get()), (35, 1));
     assert_eq!(
         error.to_string(),
         "lifecycle hook for Container \"c\" not completed in grace period 30s"

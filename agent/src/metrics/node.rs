@@ -46,6 +46,14 @@ impl NodeMetrics {
         series
             .count("kubelet_cgroup_version", "cgroup version on the hosts.")
             .set(version);
+        series
+            .counts(
+                "kubelet_metrics_provider",
+                "Metrics provider used by kubelet to collect container stats. Values can be 'cadvisor' and 'cri'",
+                &["provider"],
+            )
+            .with_label_values(&["cadvisor"])
+            .set(1);
         // Of kubelet's dynamic configuration, which is gone; its dashboard still reads it.
         series
             .level(Level::Own)

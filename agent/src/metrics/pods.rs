@@ -26,6 +26,15 @@ pub(crate) struct PodMetrics {
     pub(crate) started: IntCounter,
     /// Sandboxes that were not made.
     pub(crate) failed: IntCounter,
+    /// Of the sandboxes, those with users of their own.
+    pub(crate) own_users: OwnUsers,
+}
+
+/// Sandboxes with users of their own: those that were tried, and those that were not made.
+#[derive(Debug, Clone)]
+pub(crate) struct OwnUsers {
+    pub(crate) started: IntCounter,
+    pub(crate) failed: IntCounter,
 }
 
 /// How many pods there are.
@@ -146,10 +155,10 @@ impl Standing {
             (true, false) => "",
         }
     }
+}
 
-    fn static_label(self) -> &'static str {
-        if self.is_static { "true" } else { "" }
-    }
+fn static_label(is_static: bool) -> &'static str {
+    if is_static { "true" } else { "" }
 }
 
 /// Reasons of `kubelet_admission_rejections_total`; others count as `Other`.
@@ -229,6 +238,21 @@ impl Gauges {
     }
 }
 
+impl OwnUsers {
+    fn new(series: Registrar<'_>) -> Self {
+        Self {
+            started: series.counter(
+                "kubelet_started_user_namespaced_pods_total",
+                "Cumulative number of pods with user namespaces started. This metric will only be collected on Linux.",
+            ),
+            failed: series.counter(
+                "kubelet_started_user_namespaced_pods_errors_total",
+                "Cumulative number of errors when starting pods with user namespaces. This metric will only be collected on Linux.",
+            ),
+        }
+    }
+}
+
 impl PodMetrics {
     pub(super) fn new(series: Registrar<'_>) -> Self {
         let made = Self {
@@ -283,6 +307,7 @@ impl PodMetrics {
                 "kubelet_started_pods_errors_total",
                 "Cumulative number of errors when starting pods",
             ),
+            own_users: OwnUsers::new(series),
         };
         for label in ["", "true"] {
             made.restarted.with_label_values(&[label]).inc_by(0);
@@ -307,7 +332,7 @@ impl PodMetrics {
     /// The pod counts from now on (`by` 1), or no longer (-1).
     pub(crate) fn stands(&self, standing: Standing, by: i64) {
         let gauges = &self.gauges;
-        let label = standing.static_label();
+        let label = static_label(standing.is_static);
         if standing.desired {
             gauges.mirrors.add(if standing.is_static { by } else { 0 });
             gauges.desired.with_label_values(&[label]).add(by);
@@ -329,8 +354,7 @@ impl PodMetrics {
 
     /// A pod with this UID was gone and is wanted again.
     pub(crate) fn restarted(&self, is_static: bool) {
-        let label = if is_static { "true" } else { "" };
-        self.restarted.with_label_values(&[label]).inc();
+        self.restarted.with_label_values(&[static_label(is_static)]).inc();
     }
 
     /// The node does not take a pod.

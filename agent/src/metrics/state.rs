@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 
 use super::{Metrics, node::seconds_left};
-use crate::{bootstrap, runtime::PodCache, volumes::Volumes};
+use crate::{bootstrap, runtime::PodCache, stats::Stats, volumes::Volumes};
 
 /// What the runtime holds, as far as the agent knows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -68,6 +68,21 @@ impl Metrics {
                     .map(|(state, count)| (vec![plugin.to_owned(), state.to_owned()], count.into()))
                 };
                 volumes.counts().into_iter().flat_map(label).collect()
+            },
+        );
+    }
+
+    /// `kubelet_container_log_filesystem_used_bytes`: what the logs of containers that run take.
+    pub(crate) fn read_logs(&self, stats: Stats) {
+        self.series().reading(
+            "kubelet_container_log_filesystem_used_bytes",
+            "Bytes used by the container's logs on the filesystem.",
+            &["container", "namespace", "pod", "uid"],
+            #[expect(clippy::cast_precision_loss, reason = "far less than 2^53 bytes")]
+            move || {
+                let logs = stats.log_bytes().into_iter();
+                logs.map(|(labels, bytes)| (labels.to_vec(), bytes as f64))
+                    .collect()
             },
         );
     }

@@ -15,6 +15,7 @@ const SECONDS: &[f64] = &[
 #[derive(Debug, Clone)]
 pub(crate) struct VolumeMetrics {
     seconds: HistogramVec,
+    whole_seconds: HistogramVec,
     errors: IntCounterVec,
     cleaned: Gauge,
     not_cleaned: Gauge,
@@ -27,6 +28,12 @@ impl VolumeMetrics {
                 "storage_operation_duration_seconds",
                 "Storage operation duration",
                 &["volume_plugin", "operation_name", "status", "migrated"],
+                SECONDS,
+            ),
+            whole_seconds: series.histograms(
+                "volume_operation_total_seconds",
+                "Storage operation end to end duration in seconds",
+                &["plugin_name", "operation_name"],
                 SECONDS,
             ),
             // kubelet has dropped this one for the label `status` above; its dashboard still reads it.
@@ -52,6 +59,11 @@ impl VolumeMetrics {
         self.seconds
             .with_label_values(&[plugin, operation, status, "false"])
             .observe(took.as_secs_f64());
+        if ok && operation == "volume_mount" {
+            self.whole_seconds
+                .with_label_values(&[plugin, "overall_volume_mount"])
+                .observe(took.as_secs_f64());
+        }
         if !ok {
             self.errors.with_label_values(&[plugin, operation]).inc();
         }

@@ -181,9 +181,9 @@ impl Api {
             Route::Statusz => Ok(answer::whole(PAGES.status(request.headers()))),
             Route::Pprof(name) => debug::profile(&name),
             Route::DebugFlags => debug::verbosity(request).await,
-            Route::Metrics => metrics::page(self, Page::Main),
-            Route::MetricsProbes => metrics::page(self, Page::Probes),
-            Route::MetricsSlis => metrics::page(self, Page::Slis),
+            Route::Metrics => metrics::page(self, Page::Main).await,
+            Route::MetricsProbes => metrics::page(self, Page::Probes).await,
+            Route::MetricsSlis => metrics::page(self, Page::Slis).await,
         }
     }
 }

@@ -10,7 +10,7 @@
 //! * Inputs: the runtime's cache of pods, cgroup file systems, `/proc`, the runtime's own figures, volumes on disk.
 //! * Outputs: the bodies of `/metrics/cadvisor`, `/metrics/resource` and `/stats/summary`.
 //! * Tasks: one, which measures volumes ([`volumes`]). There is no sampling in the background: figures are as old as the
-//!   question. Scrapes take turns on a blocking thread.
+//!   question. Scrapes take turns on a thread of their own ([`reader`]).
 //!
 //! [`collector`]: which cgroups; [`group`]: one of them, open; [`files`]: what there is to read in it; [`limits`],
 //! [`processes`], [`disks`], [`usage`]: what is read elsewhere; [`images`], [`layers`]: what the runtime knows; [`summary`]: the JSON put together.
@@ -24,6 +24,7 @@ mod layers;
 mod limits;
 mod machine;
 mod processes;
+mod reader;
 mod scratch;
 mod summary;
 #[cfg(test)]
@@ -47,6 +48,7 @@ use self::collector::{Collector, ROOT, What};
 use self::group::Depth;
 use self::images::ImageNames;
 use self::layers::LayerCache;
+pub(crate) use self::reader::Reader;
 use self::summary::{DiskParts, Facts, Maker};
 use self::volumes::Volumes;
 use crate::cgroups::Cgroups;
@@ -73,6 +75,7 @@ pub(crate) enum StatsError {
 #[derive(Clone)]
 pub(crate) struct Stats {
     shared: Arc<Shared>,
+    reader: Reader,
 }
 
 struct Shared {
@@ -107,6 +110,7 @@ impl Stats {
             own_cgroup: process::cgroup(&own, is_cgroup_v2()).filter(|path| path != ROOT),
         };
         Self {
+            reader: Reader::start(),
             shared: Arc::new(Shared {
                 runtime,
                 facts,
@@ -201,7 +205,21 @@ impl Stats {
         .await
     }
 
-    /// Reads everything on a blocking thread, then lets `make` look at it there.
+    /// What the logs of containers that run take on disk: the container, its pod's namespace, name and UID. Blocking.
+    pub(crate) fn log_bytes(&self) -> Vec<([String; 4], u64)> {
+        let pods = self.shared.runtime.pods().all();
+        let facts = &self.shared.facts;
+        pods.iter()
+            .flat_map(|pod| summary::log_bytes(facts, pod))
+            .collect()
+    }
+
+    /// Where figures are read, and texts are made of them.
+    pub(crate) fn reader(&self) -> &Reader {
+        &self.reader
+    }
+
+    /// Reads everything on the reader's thread, then lets `make` look at it there.
     async fn collect(
         &self,
         pods: Vec<Arc<ObservedPod>>,
@@ -212,7 +230,7 @@ impl Stats {
         + 'static,
     ) -> Result<Bytes, StatsError> {
         let shared = Arc::clone(&self.shared);
-        let done = tokio::task::spawn_blocking(move || {
+        let done = self.reader.run(move || {
             let collector = shared.collector.get().ok_or(StatsError::Starting)?;
             let mut collector = collector.lock().unwrap_or_else(PoisonError::into_inner);
             collector.collect(&pods, &images, depth);

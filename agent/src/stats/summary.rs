@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use gantry_agent_core::observed::{Container, ObservedPod};
+use gantry_agent_core::observed::{Container, ContainerState, ObservedPod};
 use gantry_agent_core::stats::figures::Room;
 use gantry_agent_core::stats::parse::{self, process};
 use gantry_agent_core::stats::summary::{self as api, Fs, Time, make};
@@ -183,6 +183,21 @@ impl Maker<'_> {
 fn log_folder(facts: &Facts, pod: &ObservedPod) -> PathBuf {
     let name = format!("{}_{}_{}", pod.namespace, pod.name, pod.uid);
     facts.pod_logs_dir.join(name)
+}
+
+/// What the logs of the pod's running containers take, with the labels that tell them apart.
+pub(super) fn log_bytes(facts: &Facts, pod: &ObservedPod) -> Vec<([String; 4], u64)> {
+    let folder = log_folder(facts, pod);
+    let running = pod
+        .containers
+        .iter()
+        .filter(|c| matches!(c.state, ContainerState::Running { .. }));
+    let used = running.filter_map(|container| {
+        let usage = usage::of_files(&folder.join(&container.name))?;
+        let labels = [&container.name, &pod.namespace, &pod.name, &pod.uid].map(Clone::clone);
+        Some((labels, usage.bytes))
+    });
+    used.collect()
 }
 
 /// The pod's volumes, and all that it has on the node's own disk.

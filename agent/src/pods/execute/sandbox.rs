@@ -24,6 +24,11 @@ use crate::{
 /// The reason of a sandbox that cannot be made.
 const REASON: &str = "FailedCreatePodSandBox";
 
+/// `hostUsers: false`.
+fn has_own_users(pod: &Pod) -> bool {
+    pod.spec.as_ref().and_then(|spec| spec.host_users) == Some(false)
+}
+
 /// A runtime that is away comes back; whatever else it says takes longer to heal.
 fn not_made(error: &RuntimeError) -> StepError {
     let retry = if error.is_unreachable() {
@@ -44,7 +49,9 @@ impl Tools {
         let config = self
             .sandbox_config(pod, attempt, true)
             .map_err(|e| failed(REASON, &e))?;
+        let own_users = u64::from(has_own_users(pod));
         self.metrics.pods.started.inc();
+        self.metrics.pods.own_users.started.inc_by(own_users);
         let made = self.runtime.run_sandbox(config, &handler).await;
         let id = match made {
             Ok(made) => {
@@ -53,6 +60,7 @@ impl Tools {
             }
             Err(error) => {
                 self.metrics.pods.failed.inc();
+                self.metrics.pods.own_users.failed.inc_by(own_users);
                 return Err(not_made(&error));
             }
         };

@@ -32,6 +32,7 @@ impl Tools {
             container: &container,
             container_id: id,
             pod_ip: ip,
+            metrics: &self.metrics.hooks,
         };
         self.hook("PostStartHookError", handler, target, None).await
     }
@@ -48,6 +49,7 @@ impl Tools {
             container: &container,
             container_id: &hook.id,
             pod_ip: ip,
+            metrics: &self.metrics.hooks,
         };
         self.hook("FailedPreStopHook", handler, target, Some(hook.budget))
             .await

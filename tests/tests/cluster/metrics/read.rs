@@ -64,6 +64,17 @@ pub(super) const READ: &[(&str, &str)] = &[
     ("/metrics", "kubelet_pleg_last_seen_seconds"),
     (
         "/metrics",
+        "volume_operation_total_seconds_count{operation_name=\"overall_volume_mount\",plugin_name=\"kubernetes.io/configmap\"}",
+    ),
+    (
+        "/metrics",
+        "kubelet_container_log_filesystem_used_bytes{container=\"c\",namespace!=\"\",uid!=\"\"}",
+    ),
+    ("/metrics", "kubelet_metrics_provider{provider=\"cadvisor\"}"),
+    ("/metrics", "kubelet_started_user_namespaced_pods_total"),
+    ("/metrics", "kubelet_lifecycle_handler_http_fallbacks_total"),
+    (
+        "/metrics",
         "rest_client_requests_total{code=\"200\",method=\"GET\",host!=\"\"}",
     ),
     (
