@@ -111,4 +111,23 @@ mod tests {
             assert_eq!(pod_uid(other), None, "{other}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_folder_is_a_pods_or_not(folder in "(kubepods(-burstable)?-)?pod[0-9a-f_-]{0,8}(\\.slice)?|.{0,20}") {
+            if let Some(uid) = pod_uid(&folder) {
+                proptest::prop_assert!(!uid.is_empty());
+            }
+        }
+
+        #[test]
+        fn the_uid_of_a_pod_is_read_back(uid in "[0-9a-f]{1,8}(-[0-9a-f]{1,4}){0,3}") {
+            let name = CgroupName::parse("/").child("kubepods").child("burstable").child(&format!("pod{uid}"));
+            let last = |path: String| path.rsplit_once('/').map(|(_, last)| last.to_owned());
+            for path in [name.cgroupfs_path(), name.systemd_path()] {
+                let folder = last(path).expect("a path");
+                proptest::prop_assert_eq!(pod_uid(&folder), Some(uid.clone()));
+            }
+        }
+    }
 }

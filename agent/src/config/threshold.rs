@@ -95,4 +95,13 @@ mod tests {
             assert!(Threshold::parse(signal, text).is_err(), "{signal} {text}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_threshold_is_an_amount_or_refused(text in "[-+0-9.eEKMGTiNaf %]{0,12}|.{0,12}", capacity in 0..i64::MAX) {
+            if let Ok(Some(threshold)) = Threshold::parse("memory.available", &text) {
+                proptest::prop_assert!(threshold.of(capacity) >= 0);
+            }
+        }
+    }
 }

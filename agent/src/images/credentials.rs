@@ -292,4 +292,15 @@ mod tests {
         ];
         assert!(users(&Keyring::new(&bad, &[PathBuf::from("/nowhere")]), "a.b/c").is_empty());
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_secret_and_repository_have_an_answer(
+            json in "\\{\"auths\": \\{\"[a-z.*:/]{0,12}\": \\{\"auth\": \"[a-zA-Z0-9+/=]{0,12}\"\\}\\}\\}|.{0,40}",
+            repository in "[a-z.*:/]{0,20}|.{0,20}",
+        ) {
+            let secret = secret("kubernetes.io/dockerconfigjson", ".dockerconfigjson", &json);
+            let _ = Keyring::new(&[secret], &[]).lookup(&repository);
+        }
+    }
 }

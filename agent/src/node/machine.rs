@@ -221,4 +221,12 @@ mod tests {
             "{machine:?}"
         );
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_list_of_processors_and_any_release_is_read(list in "[0-9,-]{0,30}|.{0,30}", release: String) {
+            proptest::prop_assert!(count_cpus(&list) >= 1);
+            let _ = os_image(&release);
+        }
+    }
 }

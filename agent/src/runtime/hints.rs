@@ -189,4 +189,26 @@ mod tests {
         assert_eq!(parse(&envelope("/tasks/exit", &exit("exec-1"))), None);
         assert_eq!(parse(&envelope("/images/create", &exit("c"))), None);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_event_makes_the_reader_panic(
+            topic in "/tasks/(start|exit|oom)|/containers/create",
+            value: Vec<u8>,
+            seconds: i64,
+            nanos: i32,
+        ) {
+            let event = prost_types::Any {
+                type_url: String::new(),
+                value,
+            };
+            let envelope = Envelope {
+                topic,
+                event: Some(event),
+                timestamp: Some(prost_types::Timestamp { seconds, nanos }),
+                ..Envelope::default()
+            };
+            let _ = (parse(&envelope), birth(&envelope));
+        }
+    }
 }

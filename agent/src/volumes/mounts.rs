@@ -115,4 +115,21 @@ mod tests {
         assert_eq!(mount_point(b"1 2 3 4 /x\\04"), Some(PathBuf::from("/x\\04")));
         assert_eq!(mount_point(b"1 2 3 4 /x\\999"), Some(PathBuf::from("/x\\999")));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_line_has_a_mount_point_or_not(line: Vec<u8>) {
+            let _ = mount_point(&line);
+        }
+
+        #[test]
+        fn what_the_kernel_escapes_is_read_back(path: Vec<u8>) {
+            let escape = |byte: &u8| match byte {
+                b' ' | b'\t' | b'\n' | b'\\' => format!("\\{byte:03o}").into_bytes(),
+                other => vec![*other],
+            };
+            let escaped: Vec<u8> = path.iter().flat_map(escape).collect();
+            proptest::prop_assert_eq!(unescaped(&escaped), path);
+        }
+    }
 }

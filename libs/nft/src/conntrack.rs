@@ -233,3 +233,54 @@ fn read_address(attrs: Attrs<'_>, v4: u16, v6: u16) -> Option<IpAddr> {
     }
     Some(Ipv6Addr::from(<[u8; 16]>::try_from(attrs.get(v6)?).ok()?).into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A UDP flow from 10.96.0.10:53 to 10.244.0.7:5353, as the kernel lists it.
+    fn listed() -> Vec<u8> {
+        let mut w = Writer::default();
+        for (tuple, port) in [(ct::TUPLE_ORIG, 53_u16), (ct::TUPLE_REPLY, 5353)] {
+            w.nest(tuple, |w| {
+                w.nest(ct::TUPLE_IP, |w| {
+                    w.bytes(ct::IP_V4_SRC, &[10, 244, 0, 7]);
+                    w.bytes(ct::IP_V4_DST, &[10, 96, 0, 10]);
+                });
+                w.nest(ct::TUPLE_PROTO, |w| {
+                    w.bytes(ct::PROTO_NUM, &[17]);
+                    w.bytes(ct::PROTO_SRC_PORT, &port.to_be_bytes());
+                    w.bytes(ct::PROTO_DST_PORT, &port.to_be_bytes());
+                });
+            });
+        }
+        w.buf
+    }
+
+    #[test]
+    fn a_flow_is_read() {
+        let flow = read_flow(Attrs(&listed())).expect("a flow");
+        assert_eq!(flow.original_dst, IpAddr::from([10, 96, 0, 10]));
+        assert_eq!(
+            (flow.protocol, flow.original_port, flow.reply_port),
+            (17, 53, 5353)
+        );
+        assert_eq!(flow.reply_src, IpAddr::from([10, 244, 0, 7]));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_change_of_a_flow_makes_the_reader_panic(
+            changes in proptest::collection::vec((0_usize..200, proptest::num::u8::ANY), 0..6),
+            length in 0_usize..200,
+        ) {
+            let mut bytes = listed();
+            for (at, byte) in changes {
+                let length = bytes.len();
+                bytes[at % length] = byte;
+            }
+            bytes.truncate(length);
+            let _ = read_flow(Attrs(&bytes));
+        }
+    }
+}

@@ -161,9 +161,10 @@ fn parse_ack(payload: &[u8], flags: u16) -> Ack {
     } else {
         16
     };
-    let attrs_at = usize::try_from(original.next_multiple_of(4))
-        .unwrap_or(usize::MAX)
-        .saturating_add(4);
+    let attrs_at = original
+        .checked_next_multiple_of(4)
+        .and_then(|length| usize::try_from(length).ok())
+        .map_or(usize::MAX, |length| length.saturating_add(4));
     let detail = (flags & nlm::ACK_TLVS != 0)
         .then(|| Attrs(payload.get(attrs_at..).unwrap_or_default()).string(nlm::ERR_ATTR_MSG))
         .flatten()
@@ -172,5 +173,19 @@ fn parse_ack(payload: &[u8], flags: u16) -> Ack {
         seq,
         errno,
         detail: detail.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn no_acknowledgement_makes_the_reader_panic(errno: i32, length: u32, rest: Vec<u8>, flags: u16) {
+            let payload = [&errno.to_ne_bytes()[..], &length.to_ne_bytes(), &rest].concat();
+            let _ = parse_ack(&payload, flags);
+            let _ = parse_ack(&rest, flags);
+        }
     }
 }

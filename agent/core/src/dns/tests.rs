@@ -131,3 +131,11 @@ fn limits() {
     );
     assert_eq!(pod_dns(&pod(&long), &node()).0.searches, ["b"]);
 }
+
+proptest::proptest! {
+    #[test]
+    fn any_resolv_conf_is_read(text in "((nameserver|search|options|#)?[ \\t]?[a-z0-9.: ]{0,12}\n){0,6}|(.|\n){0,200}") {
+        let config = parse_resolv_conf(&text);
+        proptest::prop_assert!(config.searches.iter().all(|path| path != "."));
+    }
+}

@@ -157,3 +157,12 @@ fn a_busy_cgroup_is_left_for_later_and_its_processes_are_killed() {
     fs::remove_file(folder.join("cgroup.procs")).unwrap();
     assert!(layout.remove("/podu").unwrap());
 }
+
+proptest::proptest! {
+    #[test]
+    fn any_mount_table_is_read(
+        table in "((([0-9a-z/:\\\\]{0,6} ){0,8}- (cgroup2?|tmpfs) ([a-z,]{0,8} ?){0,4})?\n){0,4}|(.|\n){0,200}",
+    ) {
+        let _ = Layout::parse(&table);
+    }
+}

@@ -102,3 +102,12 @@ fn a_token_lives_at_most_a_day_and_is_never_shown() {
     assert_eq!(token.refresh_at, now + MAX_AGE);
     assert!(!format!("{token:?}").contains("secret"));
 }
+
+proptest::proptest! {
+    #[test]
+    fn any_text_is_a_token_or_not(text: String, claims in "\\{\"iat\": -?[0-9]{0,20}, \"exp\": [0-9]{0,20}\\}|.{0,40}") {
+        let _ = parse(&wanted(), &text);
+        let payload = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(claims);
+        let _ = parse(&wanted(), &format!("x.{payload}.y"));
+    }
+}
