@@ -113,11 +113,11 @@ impl Health {
     pub fn routes(&self, metrics: &Metrics) -> Routes {
         let (healthz, livez) = ((self.clone(), metrics.clone()), (self.clone(), metrics.clone()));
         Routes::new()
-            .get("/healthz", move |_| {
+            .any("/healthz", move |_| {
                 let (health, metrics) = &healthz;
                 counted(health.answer(true), &metrics.healthz)
             })
-            .get("/livez", move |_| {
+            .any("/livez", move |_| {
                 let (health, metrics) = &livez;
                 counted(health.answer(false), &metrics.livez)
             })

@@ -6,7 +6,8 @@
 //!                                       │     ├─> programmer ─> core (decisions) ─> table (nftables)
 //!                                       │     └─> node_checks (servers for load balancers)
 //!                                       ├─> routes (rtnetlink)
-//!                                       └─> cni (configuration file)
+//!                                       ├─> cni (configuration file)
+//!                                       └─> events (API server)
 //! policy: network policies, with watches, core (`gantry-policy-core`) and tables of their own
 //! ```
 //!
@@ -16,6 +17,7 @@ pub mod affinity;
 pub mod cluster;
 pub mod cni;
 pub mod config;
+pub mod events;
 pub mod flags;
 pub mod flows;
 pub mod health;

@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
+use gantry_chassis::http::ListenError;
 use gantry_chassis::{logging, shutdown};
 use gantry_kubeapi::Server;
 use gantry_proxy::REFERENCE_VERSION;
@@ -14,14 +16,19 @@ use gantry_proxy::health::Health;
 use gantry_proxy::metrics::Metrics;
 use gantry_proxy::pages::{self, Shown};
 use gantry_proxy::policy::{self, Policies};
+use gantry_proxy::programmer::with_cause;
 use gantry_proxy::routes::Routes;
 use gantry_proxy::run::Proxy;
-use gantry_proxy::stack::Stack;
+use gantry_proxy::stack::{Shared, Stack};
 use gantry_proxy::table::{Layout, Masquerading, NodePorts, Pods, Table, kernels};
-use gantry_proxy::{leftovers, sysctl, watch};
+use gantry_proxy::{events, leftovers, sysctl, watch};
 use gantry_proxy_core::{Families, Family};
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
+
+/// How long an event may take that is written before the program ends.
+const LAST_WORD: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
     let done = match flags::parse(std::env::args_os()) {
@@ -90,12 +97,7 @@ async fn serve(
 ) -> anyhow::Result<()> {
     let shutdown = shutdown::token()?;
     // Before anything else, so that no change is missed.
-    let config = match (&flags.config, content) {
-        (Some(path), Some(content)) => {
-            Some(ConfigWatch::new(path, content).context("cannot watch --config")?)
-        }
-        (_, _) => None,
-    };
+    let config = watched(flags, content).context("cannot watch --config")?;
     info!(version = REFERENCE_VERSION, node = %settings.node_name, "gantry-proxy starts");
     remark(&settings, families);
     let metrics = Metrics::new();
@@ -112,17 +114,22 @@ async fn serve(
         flags: flags.shown.clone(),
         profiling: settings.profiling,
     };
-    for (address, routes) in [
-        (settings.healthz, health.routes(&metrics)),
-        (settings.metrics, pages::routes(shown, &metrics)),
-    ] {
-        if let Some(address) = address {
-            pages::serve(address, routes, settings.bind_hard_fail, shutdown.clone()).await?;
-        }
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let (events, writer) = events::start(client.clone(), &settings.node_name, host);
+    let shared = Shared {
+        health: &health,
+        metrics: &metrics,
+        events: &events,
+    };
+    if let Err(error) = serve_pages(&settings, shown, &shared, &shutdown).await {
+        drop(events);
+        // The program ends with it; whether users are told must not hold it up.
+        let _ = tokio::time::timeout(LAST_WORD, writer).await;
+        return Err(error.into());
     }
     leftovers::warn_of(&mut gantry_nft::Nft::open().context("nf_tables cannot be used")?);
     let inputs = watch::start(&client, &settings.node_name, families);
-    let open = |family: &Family| Stack::open(*family, layout(&settings, *family), &health, &metrics);
+    let open = |family: &Family| Stack::open(*family, layout(&settings, *family), &shared);
     let touched = Arc::new(Notify::new());
     if flags.network_policy {
         let policies =
@@ -139,6 +146,7 @@ async fn serve(
         health,
         metrics,
     };
+    events.starting();
     // Cancel safe: the table and the routes stay as they are.
     tokio::select! {
         ended = proxy.run(inputs, shutdown.clone()) => Ok(ended?),
@@ -148,6 +156,34 @@ async fn serve(
             anyhow::bail!("content of the proxy server's configuration file was updated")
         }
     }
+}
+
+/// The file with the configuration, if there is one.
+fn watched(flags: &Flags, content: Option<String>) -> std::io::Result<Option<ConfigWatch>> {
+    let file = flags.config.as_ref().zip(content);
+    file.map(|(path, content)| ConfigWatch::new(path, content))
+        .transpose()
+}
+
+/// The two ports.
+async fn serve_pages(
+    settings: &Settings,
+    shown: Shown,
+    shared: &Shared<'_>,
+    shutdown: &CancellationToken,
+) -> Result<(), ListenError> {
+    let health = shared.health.routes(shared.metrics);
+    let pages = pages::routes(shown, shared.metrics);
+    for (reason, address, routes) in [
+        ("FailedToStartProxierHealthcheck", settings.healthz, health),
+        ("FailedToStartMetricServer", settings.metrics, pages),
+    ] {
+        let Some(address) = address else { continue };
+        pages::serve(address, routes, settings.bind_hard_fail, shutdown.clone())
+            .await
+            .inspect_err(|error| shared.events.port_not_served(reason, &with_cause(error)))?;
+    }
+    Ok(())
 }
 
 /// Without a file for ever.

@@ -4,7 +4,7 @@
 //! A server is open as long as its service is there, on the addresses of node ports; what it answers is read when it is asked. Each
 //! address family has its own: a service may have endpoints here in one of them only.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use hyper::header::{HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{info, warn};
 
+use crate::events::Events;
 use crate::health::Health;
 use crate::programmer::with_cause;
 
@@ -26,8 +27,11 @@ const WEIGHT: HeaderName = HeaderName::from_static("x-load-balancing-endpoint-we
 #[derive(Debug)]
 pub struct NodeChecks {
     health: Health,
+    events: Events,
     addresses: Vec<IpAddr>,
     open: BTreeMap<Key, Open>,
+    /// Those that could not be opened, as users were told.
+    failed: BTreeSet<(Key, NonZeroU16)>,
 }
 
 /// A service's servers, one for each address.
@@ -42,11 +46,13 @@ struct Open {
 impl NodeChecks {
     /// None is open yet. `health` is what they say about this program.
     #[must_use]
-    pub fn new(health: Health) -> Self {
+    pub fn new(health: Health, events: Events) -> Self {
         Self {
             health,
+            events,
             addresses: Vec::new(),
             open: BTreeMap::new(),
+            failed: BTreeSet::new(),
         }
     }
 
@@ -62,7 +68,7 @@ impl NodeChecks {
                 .any(|check| check.service == *service && check.port == open.port)
         };
         self.open.retain(is_wanted);
-        let mut all = true;
+        let mut failed = BTreeSet::new();
         for check in wanted {
             if let Some(open) = self.open.get(&check.service) {
                 open.local.store(check.local, Ordering::Relaxed);
@@ -78,7 +84,14 @@ impl NodeChecks {
                     self.open.insert(check.service.clone(), open);
                 }
                 Err(error) => {
-                    all = false;
+                    let check_of = (check.service.clone(), check.port);
+                    // Once, not with each attempt.
+                    if !self.failed.contains(&check_of) {
+                        let text = with_cause(&error);
+                        self.events
+                            .check_not_served(&check.service, check.port.get(), &text);
+                    }
+                    failed.insert(check_of);
                     warn!(
                         service = &*check.service,
                         port = check.port,
@@ -88,7 +101,8 @@ impl NodeChecks {
                 }
             }
         }
-        all
+        self.failed = failed;
+        self.failed.is_empty()
     }
 
     async fn start(&self, check: &HealthCheck) -> Result<Open, gantry_chassis::http::ListenError> {

@@ -14,6 +14,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
+use crate::events::Events;
 use crate::health::Health;
 use crate::metrics::{FamilyMetrics, Metrics};
 use crate::node_checks::NodeChecks;
@@ -61,23 +62,29 @@ pub enum Repair {
     At(Instant),
 }
 
+/// What both families tell of themselves to.
+#[derive(Clone, Copy, Debug)]
+pub struct Shared<'a> {
+    /// What `/healthz` says.
+    pub health: &'a Health,
+    /// What `/metrics` says.
+    pub metrics: &'a Metrics,
+    /// What users are told.
+    pub events: &'a Events,
+}
+
 impl Stack {
     /// Opens the kernel's interfaces for a family; nothing is read or written. Must be called within a tokio runtime.
     ///
     /// # Errors
     /// When they cannot be used.
-    pub fn open(
-        family: Family,
-        layout: Layout,
-        health: &Health,
-        metrics: &Metrics,
-    ) -> Result<Self, StackError> {
+    pub fn open(family: Family, layout: Layout, shared: &Shared<'_>) -> Result<Self, StackError> {
         let programmer = Programmer::open(layout).map_err(|error| StackError::Open(family, error))?;
         Ok(Self {
             family,
-            checks: NodeChecks::new(health.clone()),
-            health: health.clone(),
-            metrics: metrics.of(family),
+            checks: NodeChecks::new(shared.health.clone(), shared.events.clone()),
+            health: shared.health.clone(),
+            metrics: shared.metrics.of(family),
             table: ready::readable(programmer.notifications().try_clone_to_owned()?)?,
             programmer,
             triggers: Vec::new(),

@@ -1,7 +1,7 @@
 //! A small HTTP/1.1 server for health and metrics: exact paths with GET and HEAD, or any request at all; no body read, everything
 //! bounded.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr};
@@ -43,6 +43,8 @@ type Handler = Arc<dyn Fn(&Request<Incoming>) -> Answer + Send + Sync>;
 #[derive(Clone, Default)]
 pub struct Routes {
     handlers: BTreeMap<&'static str, Handler>,
+    /// Those of them that take every method.
+    any: BTreeSet<&'static str>,
     other: Option<Handler>,
 }
 
@@ -74,6 +76,18 @@ impl Routes {
         self
     }
 
+    /// The same whatever the method.
+    #[must_use]
+    pub fn any(
+        self,
+        path: &'static str,
+        handler: impl Fn(&Request<Incoming>) -> Answer + Send + Sync + 'static,
+    ) -> Self {
+        let mut routes = self.get(path, handler);
+        routes.any.insert(path);
+        routes
+    }
+
     /// Answers every other path, whatever the method, with `handler`.
     #[must_use]
     pub fn other(mut self, handler: impl Fn(&Request<Incoming>) -> Answer + Send + Sync + 'static) -> Self {
@@ -88,7 +102,8 @@ impl Routes {
                 None => text(StatusCode::NOT_FOUND, "404 page not found\n"),
             };
         };
-        if matches!(*request.method(), Method::GET | Method::HEAD) {
+        let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+        if reads || self.any.contains(request.uri().path()) {
             return handler(request);
         }
         let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n");
@@ -242,7 +257,9 @@ mod tests {
     #[tokio::test]
     async fn paths_methods_and_rubbish() {
         let shutdown = CancellationToken::new();
-        let routes = Routes::new().get("/healthz", |_| text(StatusCode::OK, "ok"));
+        let routes = Routes::new()
+            .get("/healthz", |_| text(StatusCode::OK, "ok"))
+            .any("/livez", |_| text(StatusCode::OK, "ok"));
         let address = "127.0.0.1:0".parse().expect("an address");
         let address = serve(address, routes, shutdown.clone()).await.expect("a server");
         let get = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
@@ -255,6 +272,8 @@ mod tests {
         );
         let post = "POST /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
         assert!(ask(address, post).await.starts_with("HTTP/1.1 405"));
+        let post = post.replace("/healthz", "/livez");
+        assert!(ask(address, &post).await.starts_with("HTTP/1.1 200"));
         assert!(ask(address, "\0\0\r\n\r\n").await.starts_with("HTTP/1.1 400"));
         let huge = format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(64 * 1024));
         assert!(!ask(address, &huge).await.starts_with("HTTP/1.1 200"));

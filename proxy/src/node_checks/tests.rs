@@ -40,7 +40,7 @@ async fn ask_at(host: &'static str, port: NonZeroU16) -> Option<String> {
 async fn a_server_is_open_as_long_as_its_service() {
     let here: [IpAddr; 1] = [[127, 0, 0, 1].into()];
     let health = Health::new(Duration::ZERO);
-    let mut checks = NodeChecks::new(health.clone());
+    let mut checks = NodeChecks::new(health.clone(), Events::new("n").0);
     let (one, two) = (free(), free());
     assert!(checks.sync(&[check("a", one, 2)], &here).await);
     let answer = ask(one).await.expect("an answer");
@@ -76,10 +76,17 @@ async fn a_server_is_open_as_long_as_its_service() {
 #[tokio::test]
 async fn a_port_in_use_is_tried_again() {
     let here: [IpAddr; 1] = [[127, 0, 0, 1].into()];
-    let mut checks = NodeChecks::new(Health::new(Duration::from_secs(60)));
+    let (events, mut told) = Events::new("n");
+    let mut checks = NodeChecks::new(Health::new(Duration::from_secs(60)), events);
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = NonZeroU16::new(taken.local_addr().expect("an address").port()).expect("not zero");
-    assert!(!checks.sync(&[check("a", port, 1)], &here).await);
+    for _ in 0..2 {
+        assert!(!checks.sync(&[check("a", port, 1)], &here).await);
+    }
+    assert!(
+        told.try_recv().is_ok() && told.try_recv().is_err(),
+        "users are told once"
+    );
     drop(taken);
     assert!(checks.sync(&[check("a", port, 1)], &here).await);
     assert!(ask(port).await.is_some());
@@ -89,8 +96,8 @@ async fn a_port_in_use_is_tried_again() {
 async fn both_families_have_a_server_on_one_port() {
     let port = free();
     let mut families = [
-        NodeChecks::new(Health::new(Duration::ZERO)),
-        NodeChecks::new(Health::new(Duration::ZERO)),
+        NodeChecks::new(Health::new(Duration::ZERO), Events::new("n").0),
+        NodeChecks::new(Health::new(Duration::ZERO), Events::new("n").0),
     ];
     let everywhere: [IpAddr; 2] = [[0; 4].into(), [0; 16].into()];
     for ((checks, address), local) in families.iter_mut().zip(everywhere).zip([1, 2]) {
