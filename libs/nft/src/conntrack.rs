@@ -163,14 +163,16 @@ fn head(kind: u16, flags: u16, family: u8) -> Head {
     }
 }
 
+/// The request for what the kernel can tell apart. Of IPv6 addresses it takes the ones that differ for the same (6.18 does; the
+/// comparison in `ctnetlink_filter_match_tuple` is the wrong way round), so it is asked for ports only.
 fn list_request(filter: &FlowFilter) -> Vec<u8> {
     let mut w = Writer::default();
     let mark = w.begin_message(head(ct::MSG_GET, nlm::DUMP, filter.family()));
     let mut orig_flags = ct::MATCH_PROTO_NUM | ct::MATCH_PROTO_DST_PORT;
     w.nest(ct::TUPLE_ORIG, |w| {
-        if let Some(ip) = filter.original_dst {
+        if let Some(IpAddr::V4(ip)) = filter.original_dst {
             orig_flags |= ct::MATCH_IP_DST;
-            w.nest(ct::TUPLE_IP, |w| address(w, ip, ct::IP_V4_DST, ct::IP_V6_DST));
+            w.nest(ct::TUPLE_IP, |w| w.bytes(ct::IP_V4_DST, &ip.octets()));
         }
         w.nest(ct::TUPLE_PROTO, |w| {
             w.bytes(ct::PROTO_NUM, &[filter.protocol]);
@@ -178,11 +180,15 @@ fn list_request(filter: &FlowFilter) -> Vec<u8> {
         });
     });
     let mut reply_flags = 0;
-    if filter.reply_src.is_some() || filter.reply_port.is_some() {
+    let reply_src = match filter.reply_src {
+        Some(IpAddr::V4(ip)) => Some(ip),
+        Some(IpAddr::V6(_)) | None => None,
+    };
+    if reply_src.is_some() || filter.reply_port.is_some() {
         w.nest(ct::TUPLE_REPLY, |w| {
-            if let Some(ip) = filter.reply_src {
+            if let Some(ip) = reply_src {
                 reply_flags |= ct::MATCH_IP_SRC;
-                w.nest(ct::TUPLE_IP, |w| address(w, ip, ct::IP_V4_SRC, ct::IP_V6_SRC));
+                w.nest(ct::TUPLE_IP, |w| w.bytes(ct::IP_V4_SRC, &ip.octets()));
             }
             if let Some(port) = filter.reply_port {
                 reply_flags |= ct::MATCH_PROTO_NUM | ct::MATCH_PROTO_SRC_PORT;
@@ -200,13 +206,6 @@ fn list_request(filter: &FlowFilter) -> Vec<u8> {
     });
     w.end_message(mark);
     w.buf
-}
-
-fn address(w: &mut Writer, ip: IpAddr, v4: u16, v6: u16) {
-    match ip {
-        IpAddr::V4(ip) => w.bytes(v4, &ip.octets()),
-        IpAddr::V6(ip) => w.bytes(v6, &ip.octets()),
-    }
 }
 
 /// Reads a listed flow; `None` if a part is missing.
