@@ -1,5 +1,8 @@
 //! Nodes, pods and Services with addresses of both families. Where `hack/up --stack ipv4` made the cluster, there is nothing to try.
 
+mod flows;
+mod routes;
+
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
