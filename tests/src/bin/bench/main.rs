@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! bench pods FILE              measure, and write the figures to FILE
-//! bench services FILE COUNT    the same, at that many services
+//! bench services FILE COUNT N  the same, at that many services with N endpoints each
 //! bench api FILE               the same of the node's own API
 //! bench table FILE FILE        gantry's figures and the reference's as one table
 //! ```
@@ -22,8 +22,9 @@ fn main() {
     let words: Vec<_> = std::env::args().skip(1).collect();
     match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["pods", file] => pods::measure().write(file),
-        ["services", file, count] => {
-            services::measure(count.parse().expect("a number of services")).write(file)
+        ["services", file, count, endpoints] => {
+            let number = |text: &str| text.parse().expect("numbers of services and endpoints");
+            services::measure(number(count), number(endpoints)).write(file)
         }
         ["api", file] => api::measure().write(file),
         ["table", ours, reference] => print!(
@@ -32,7 +33,7 @@ fn main() {
         ),
         _ => {
             eprintln!(
-                "usage: bench pods FILE, bench services FILE COUNT, bench api FILE, or bench table OURS REFERENCE"
+                "usage: bench pods FILE, bench services FILE COUNT N, bench api FILE, or bench table OURS REFERENCE"
             );
             std::process::exit(2);
         }

@@ -1,4 +1,7 @@
-//! Services: how soon a change is in force when there are thousands, with 10 endpoints each.
+//! Services: how soon a change is in force when there are thousands, what a change costs, and what they cost a connection.
+
+mod latency;
+mod rate;
 
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
@@ -13,7 +16,6 @@ use serde_json::json;
 use crate::figures::{Figures, percentile};
 use crate::process::Process;
 
-const ENDPOINTS: usize = 10;
 const CHANGES: usize = 50;
 /// Requests in flight while the cluster is filled: the API server keeps all ClusterIPs in one object, and more writers
 /// only make each other try again.
@@ -27,6 +29,8 @@ const ATTEMPT: Duration = Duration::from_millis(2);
 struct Bench {
     /// How many there are.
     services: usize,
+    /// How many endpoints each has.
+    endpoints: usize,
     test: Test,
     unit: &'static str,
     node: NetNs,
@@ -34,7 +38,7 @@ struct Bench {
     server: SocketAddr,
 }
 
-pub(crate) fn measure(services: usize) -> Figures {
+pub(crate) fn measure(services: usize, endpoints: usize) -> Figures {
     let test = Test::start("bench-services");
     let unit = if test.cluster.is_reference("proxy") {
         "kube-proxy"
@@ -47,23 +51,49 @@ pub(crate) fn measure(services: usize) -> Figures {
     let node = NetNs::of_machine(&Machine::named("node-1"));
     let bench = Bench {
         services,
+        endpoints,
         test,
         unit,
         node,
         server,
     };
     let mut figures = Figures::default();
-    bench.changes("10 services", &mut figures, "");
+    let stuck = stuck_processors();
+    let few = bench.changes("10 services", &mut figures, "");
+    let before = bench.first_packets("10 services", &few, &mut figures);
     bench.fill();
-    bench.changes(&format!("{services} services"), &mut figures, "< 50 ms");
+    let at = format!("{services} services");
+    let many = bench.changes(&at, &mut figures, "< 50 ms");
+    let after = bench.first_packets(&at, &many, &mut figures);
+    figures.add(
+        "first packet, p50, many services to few",
+        after / before,
+        "",
+        "< 1.2",
+    );
     figures.add(
         "proxy after 50 changes: RSS",
         Process::of(unit, "node-1").rss_mib(),
         "MiB",
         "< 40 MiB",
     );
+    bench.many_changes(&mut figures);
     bench.first_load(&mut figures);
+    figures.add(
+        "processors that the kernel's log calls stuck",
+        stuck_processors() - stuck,
+        "",
+        "0",
+    );
     figures
+}
+
+/// Complaints in the kernel's log about a processor that did nothing else for seconds.
+fn stuck_processors() -> f64 {
+    let log = std::process::Command::new("dmesg").output().expect("dmesg runs");
+    let log = String::from_utf8_lossy(&log.stdout);
+    let told = |line: &&str| line.contains("soft lockup") || line.contains("self-detected stall");
+    log.lines().filter(told).map(|_| 1.0).sum()
 }
 
 fn accept(listener: &TcpListener) {
@@ -93,6 +123,12 @@ fn objects(name: &str, addresses: &[String], port: u16) -> (Service, EndpointSli
     )
 }
 
+/// The address of an endpoint that nobody asks.
+fn nobody(service: usize, endpoint: usize) -> String {
+    let low = (1 + endpoint + service / 4000 * 20) % 254;
+    format!("172.{}.{}.{}", 16 + service / 250 % 16, service % 250, low)
+}
+
 impl Bench {
     /// Services whose endpoints nobody asks.
     fn fill(&self) {
@@ -101,15 +137,7 @@ impl Bench {
         let made = stream::iter(0..self.services).map(|number| {
             let (services, slices) = (services.clone(), slices.clone());
             async move {
-                let address = |e: usize| {
-                    format!(
-                        "172.{}.{}.{}",
-                        16 + number / 250 % 16,
-                        number % 250,
-                        1 + e + number / 4000 * 20
-                    )
-                };
-                let addresses: Vec<_> = (0..ENDPOINTS).map(address).collect();
+                let addresses: Vec<_> = (0..self.endpoints).map(|e| nobody(number, e)).collect();
                 let (service, slice) = objects(&format!("fill-{number}"), &addresses, 8080);
                 slices
                     .create(&PostParams::default(), &slice)
@@ -126,8 +154,9 @@ impl Bench {
             .within(FILLING, made.buffer_unordered(AT_ONCE).count())
             .expect("the services are created");
         eprintln!(
-            "  {} services with {ENDPOINTS} endpoints each in {:?}",
+            "  {} services with {} endpoints each in {:?}",
             self.services,
+            self.endpoints,
             start.elapsed()
         );
         // The last of them is in force: so are the others, and the proxy is at rest.
@@ -172,11 +201,15 @@ impl Bench {
         })
     }
 
-    fn changes(&self, at: &str, figures: &mut Figures, target: &str) {
+    /// New services, one after the other; their addresses.
+    fn changes(&self, at: &str, figures: &mut Figures, target: &str) -> Vec<SocketAddr> {
         let prefix = at.replace([' ', ','], "");
-        let mut times: Vec<_> = (0..CHANGES)
-            .map(|n| self.time_until_it_answers(&format!("new-{prefix}-{n}"), DEADLINE))
-            .collect();
+        let (addresses, mut times): (Vec<_>, Vec<_>) = (0..CHANGES)
+            .map(|n| {
+                let address = self.create(&format!("new-{prefix}-{n}"));
+                (address, self.answers(address, Instant::now(), DEADLINE))
+            })
+            .unzip();
         figures.add_millis(
             &format!("at {at}: a new one answers, p50"),
             percentile(&mut times, 0.5),
@@ -187,6 +220,19 @@ impl Bench {
             percentile(&mut times, 0.99),
             "",
         );
+        addresses
+    }
+
+    /// One of the proxy's own series.
+    fn metric(&self, series: &str) -> f64 {
+        let page = self
+            .node
+            .http_get(SocketAddr::from(([127, 0, 0, 1], 10249)), "/metrics");
+        let page = page.expect("the proxy's metrics");
+        let value = page.lines().find_map(|line| line.strip_prefix(series));
+        value
+            .and_then(|text| text.trim().parse().ok())
+            .expect("the series is there")
     }
 
     /// The proxy starts on a node without any rule of its own.
@@ -204,6 +250,17 @@ impl Bench {
         let took = self.answers(address, start, DEADLINE);
         let proxy = Process::of(self.unit, "node-1");
         figures.add_time(&format!("first load of {} services", self.services), took, "");
+        // From the last object's arrival on: a program writes nothing before.
+        figures.add(
+            "first load: from the last object to the table",
+            self.metric("kubeproxy_sync_full_proxy_rules_duration_seconds_sum{ip_family=\"IPv4\"}"),
+            "s",
+            if self.services * self.endpoints > 100_000 {
+                "< 3 s"
+            } else {
+                "< 0.5 s"
+            },
+        );
         figures.add_time("first load: proxy CPU", proxy.cpu(), "");
         figures.add(
             "proxy after the first load: RSS",
