@@ -17,6 +17,8 @@ const ECHO: &str = "10.96.0.9:90";
 const ECHO_NODE_PORT: &str = "192.0.2.1:30090";
 /// How long an answer on an open connection may take.
 const PATIENCE: Duration = Duration::from_millis(900);
+/// Changes of each client's turn at least, however slow the machine is.
+const FEW: u32 = 10;
 /// How long one client is busy before the other is.
 const TURN: Duration = Duration::from_secs(10);
 /// Connections that each client holds open.
@@ -90,15 +92,15 @@ fn change(update: u32) -> Vec<Event> {
 fn connections_stay_open_while_everything_changes() {
     let time =
         std::env::var("GANTRY_CHURN").map_or(4, |secs| secs.parse().expect("GANTRY_CHURN is in seconds"));
-    let end = Instant::now() + Duration::from_secs(time);
     let mut rig = started(tcp_only(web()));
     serve_echo(&rig.a);
     serve_echo(&rig.b);
     rig.apply([Event::Service("default/echo".into(), echo()), echo_slice(&[A, B])]);
     let mut held = open(&rig.client, ECHO);
     held.extend(open(&rig.outside, ECHO_NODE_PORT));
+    let end = Instant::now() + Duration::from_secs(time);
     let mut updates = 0;
-    while Instant::now() < end {
+    while updates == 0 || Instant::now() < end {
         for client in [Client::Pod, Client::Outside] {
             let traffic = Traffic {
                 client,
@@ -110,7 +112,7 @@ fn connections_stay_open_while_everything_changes() {
             updates += change_under_traffic(&mut rig, &traffic, |update| {
                 let asked = (before + update) as usize;
                 ask(&held[asked % held.len()]);
-                (Instant::now() < turn).then(|| change(before + update))
+                (update <= FEW || Instant::now() < turn).then(|| change(before + update))
             });
         }
     }
@@ -120,5 +122,4 @@ fn connections_stay_open_while_everything_changes() {
         "{updates} changes in {time} s; {} connections stayed open",
         held.len()
     );
-    assert!(updates > 10);
 }
