@@ -40,20 +40,19 @@ impl Node {
 }
 
 /// Routes from node `own` to all others. A range that two nodes claim goes to the first in order of names, and none that touches the
-/// own node's ranges is routed away.
+/// own node's ranges is routed away. A node that has addresses of one family only has no way to the other's.
 #[must_use]
 pub fn routes(nodes: &BTreeMap<Box<str>, Node>, own: &str) -> BTreeSet<Route> {
-    let own_ranges = nodes
-        .get(own)
-        .map(|node| node.pod_ranges.as_slice())
-        .unwrap_or_default();
+    let me = nodes.get(own);
+    let own_ranges = me.map(|node| node.pod_ranges.as_slice()).unwrap_or_default();
+    let has_way = |family| me.is_none_or(|me| me.addresses.is_empty() || me.primary(family).is_some());
     let mut by_range: BTreeMap<IpNetwork, IpAddr> = BTreeMap::new();
     for (_, node) in nodes.iter().filter(|(name, _)| name.as_ref() != own) {
         for range in &node.pod_ranges {
             let Some(via) = node.primary(Family::of(range.ip())) else {
                 continue;
             };
-            if !own_ranges.iter().any(|own| overlap(own, range)) {
+            if has_way(Family::of(via)) && !own_ranges.iter().any(|own| overlap(own, range)) {
                 by_range.entry(*range).or_insert(via);
             }
         }
@@ -119,6 +118,8 @@ mod tests {
             route("fd00:244:0:2::/64", "2001:db8::2"),
         ];
         assert_eq!(routes(&nodes, "me"), both.into());
+        nodes.insert("me".into(), node("10.244.1.0/24", "192.0.2.1"));
+        assert_eq!(routes(&nodes, "me"), [both[0]].into(), "no IPv6 here");
         nodes.remove("n2");
         assert_eq!(routes(&nodes, "me"), BTreeSet::new(), "the node is gone");
     }
