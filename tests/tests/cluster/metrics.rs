@@ -58,10 +58,17 @@ fn prometheus_finds_what_dashboards_and_alerts_read() {
         down if down.is_empty() => Ok(()),
         down => Err(format!("{down:#?}")),
     });
-    let count = prometheus.query("count(up == 1)").expect("an answer");
     #[expect(clippy::cast_precision_loss, reason = "a count of targets")]
     let targets = (nodes.len() * (PAGES.len() + 1)) as f64;
-    assert_eq!(sum(&count), targets, "agents' pages and proxies");
+    // A target is up a moment before the samples of its first scrape can be read.
+    poll_ok(secs(30), "agents' pages and proxies", || {
+        let count = sum(&prometheus.query("count(up == 1)")?);
+        if count == targets {
+            Ok(())
+        } else {
+            Err(format!("{count} of {targets}"))
+        }
+    });
     for (page, series) in READ {
         let (name, labels) = series.split_once('{').unwrap_or((series, "}"));
         let selector = format!("{name}{{job=\"kubelet\",metrics_path=\"{page}\",{labels}");
