@@ -7,8 +7,8 @@ use gantry_nft::{Conntrack, Flow, FlowFilter, QueryError};
 use gantry_proxy_core::stale::{UdpFlow, is_stale};
 use gantry_proxy_core::{Backend, Front, Planner, Protocol, StaleFlows};
 
-/// For each filter the kernel walks its whole table. For more than this many it is listed once instead.
-const FEW: usize = 16;
+/// For each filter the kernel walks its whole table, milliseconds: for more than one, all UDP flows are listed in one walk.
+const FEW: usize = 1;
 
 /// Deletes flows; says how many there were.
 ///
@@ -40,7 +40,7 @@ pub fn delete(conntrack: &mut Conntrack, stale: &BTreeSet<StaleFlows>) -> Result
     };
     for ipv6 in [false, true] {
         if stale.iter().any(|s| s.from.is_ipv6() == ipv6) {
-            deleted += conntrack.delete_chosen(ipv6, meant)?;
+            deleted += conntrack.delete_chosen_of(ipv6, Protocol::Udp.number(), meant)?;
         }
     }
     Ok(deleted)
@@ -55,7 +55,7 @@ pub fn reconcile(conntrack: &mut Conntrack, planner: &Planner, ipv6: bool) -> Re
     if !fronts.keys().any(|front| front.protocol() == Protocol::Udp) {
         return Ok(0);
     }
-    conntrack.delete_chosen(ipv6, |flow| {
+    conntrack.delete_chosen_of(ipv6, Protocol::Udp.number(), |flow| {
         let judged = UdpFlow {
             to: flow.original_dst,
             to_port: flow.original_port,

@@ -104,6 +104,31 @@ impl Conntrack {
         self.delete_listed(&listed, family, chosen)
     }
 
+    /// The same for flows of one protocol: the kernel lists no others.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn delete_chosen_of(
+        &mut self,
+        ipv6: bool,
+        protocol: u8,
+        chosen: impl FnMut(&Flow) -> bool,
+    ) -> Result<usize, QueryError> {
+        let family = if ipv6 { 10 } else { 2 };
+        let mut w = Writer::default();
+        let mark = w.begin_message(head(ct::MSG_GET, nlm::DUMP, family));
+        w.nest(ct::TUPLE_ORIG, |w| {
+            w.nest(ct::TUPLE_PROTO, |w| w.bytes(ct::PROTO_NUM, &[protocol]));
+        });
+        w.nest(ct::FILTER, |w| {
+            w.bytes(ct::FILTER_ORIG_FLAGS, &ct::MATCH_PROTO_NUM.to_ne_bytes());
+            w.bytes(ct::FILTER_REPLY_FLAGS, &0_u32.to_ne_bytes());
+        });
+        w.end_message(mark);
+        let listed = self.socket.query("flows", &w.buf)?;
+        self.delete_listed(&listed, family, chosen)
+    }
+
     /// The flows of one family.
     ///
     /// # Errors

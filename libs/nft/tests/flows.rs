@@ -88,4 +88,6 @@ fn only_matching(addresses: &Addresses) {
     let chosen = |flow: &Flow| flow.reply_src.to_string() == other;
     assert_eq!(conntrack.delete_chosen(ipv6, chosen).unwrap(), 1);
     assert_eq!(conntrack.flows(ipv6).unwrap().len(), 1);
+    assert_eq!(conntrack.delete_chosen_of(ipv6, 6, |_| true).unwrap(), 0);
+    assert_eq!(conntrack.delete_chosen_of(ipv6, 17, |_| true).unwrap(), 1);
 }
