@@ -52,7 +52,7 @@ control_plane_configure() {
     mv "$RUN/kubeconfig.new" "$RUN/kubeconfig"
 }
 
-# The account that kubeadm's own kube-proxy add-on would have.
+# The account that kubeadm's own kube-proxy add-on would have, and what network policies take beside it.
 proxy_account() {
     kubectl apply -f - <<'YAML'
 apiVersion: v1
@@ -63,6 +63,19 @@ apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRoleBinding
 metadata: {name: kubeadm:node-proxier}
 roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: system:node-proxier}
+subjects: [{kind: ServiceAccount, name: kube-proxy, namespace: kube-system}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: "gantry:network-policies"}
+rules:
+  - {apiGroups: [networking.k8s.io], resources: [networkpolicies], verbs: [list, watch]}
+  - {apiGroups: [""], resources: [namespaces, pods], verbs: [list, watch]}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: "gantry:network-policies"}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: "gantry:network-policies"}
 subjects: [{kind: ServiceAccount, name: kube-proxy, namespace: kube-system}]
 YAML
 }

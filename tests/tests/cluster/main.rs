@@ -21,6 +21,7 @@ mod logs_follow;
 mod metrics;
 mod network;
 mod node;
+mod policies;
 mod probes;
 mod proxy;
 mod raw;
