@@ -35,7 +35,6 @@ pub struct State {
     table: Table,
     written: Table,
     touched: Touched,
-    narrowed: bool,
 }
 
 /// What a policy does.
@@ -77,9 +76,21 @@ impl State {
 
     /// The changes were written. True if something is denied now that was allowed, so that connections have to be looked at.
     pub fn is_written(&mut self) -> bool {
+        let narrowed = self.narrows(&self.changes());
         diff::copy(&mut self.written, &self.table, &self.touched);
         self.touched = Touched::default();
-        std::mem::take(&mut self.narrowed)
+        narrowed
+    }
+
+    /// Subjects led elsewhere, and addresses that were taken out of a set; but where nobody has an address, nobody has connections.
+    fn narrows(&self, changes: &Changes) -> bool {
+        let mut led = changes.added.iter().flat_map(|(_, elements)| elements);
+        let mut lost = changes.deleted.iter().flat_map(|(_, elements)| elements);
+        led.any(|element| matches!(element, Element::Subject(..)))
+            || lost.any(|element| match element {
+                Element::Address(address) | Element::Port(address, _) => self.holders.contains_key(address),
+                Element::Range(_) | Element::Subject(..) => false,
+            })
     }
 
     /// True if some pod of this node is restricted.
@@ -225,8 +236,6 @@ impl State {
             };
             if changed {
                 self.touched.sets.insert(name);
-                // A pod that has gone has no connections.
-                self.narrowed |= !is_member && self.holders.contains_key(&address);
             }
         }
     }
@@ -247,8 +256,6 @@ impl State {
                 let set = self.table.sets.entry(name).or_default();
                 let bounds = Element::Port(*address, 0)..=Element::Port(*address, u16::MAX);
                 let before: Vec<Element> = set.range(bounds).copied().collect();
-                self.narrowed |=
-                    self.holders.contains_key(address) && before.iter().any(|port| !now.contains(port));
                 for element in before {
                     set.remove(&element);
                 }
@@ -315,7 +322,6 @@ impl State {
         let now_led = now.map(|id| Element::Subject(address, id));
         if before != now_led {
             self.touched.sets.insert(name);
-            self.narrowed |= now.is_some();
         }
         if let Some(Element::Subject(_, id)) = before {
             subjects.remove(&Element::Subject(address, id));

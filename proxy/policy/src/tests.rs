@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use proptest::prelude::*;
 
-use crate::{Event, Key, Packet, Peer, Pod, Policy, PortMatch, Protocol, Rule, Selector, State};
+use crate::{Event, Key, Packet, Peer, Pod, Policy, PortMatch, Protocol, Requirement, Rule, Selector, State};
 use kernel::Kernel;
 use scenario::{Step, history, packets};
 
@@ -141,4 +141,34 @@ fn a_pod_that_has_taken_over_an_address_counts() {
     state.apply(Event::Pod(Key::new("b", "new"), None));
     state.apply(Event::Pod(Key::new("a", "newer"), Some(web(true, "10.0.0.1"))));
     assert!(!state.table().allows(&tcp("10.0.0.2", "10.0.0.1", 80)));
+}
+
+#[test]
+fn connections_of_an_addresses_former_pod_are_looked_at() {
+    let mut state = State::default();
+    let friends = Peer::Pods {
+        namespaces: None,
+        pods: [Requirement::In("app".into(), ["web".into()].into())]
+            .into_iter()
+            .collect(),
+    };
+    let rule = Rule {
+        peers: vec![friends],
+        ports: vec![],
+    };
+    state.apply(Event::Policy(Key::new("a", "p"), Some(ingress(vec![rule]))));
+    state.apply(Event::Pod(Key::new("a", "server"), Some(web(true, "10.0.0.1"))));
+    state.apply(Event::Pod(Key::new("a", "friend"), Some(web(false, "10.0.0.2"))));
+    assert!(state.is_written());
+    assert!(!state.is_written(), "nothing new");
+    state.apply(Event::Pod(Key::new("a", "friend"), None));
+    assert!(!state.is_written(), "who has gone has no connections");
+    state.apply(Event::Pod(Key::new("a", "friend"), Some(web(false, "10.0.0.2"))));
+    state.is_written();
+    state.apply(Event::Pod(Key::new("a", "friend"), None));
+    state.apply(Event::Pod(
+        Key::new("b", "stranger"),
+        Some(web(false, "10.0.0.2")),
+    ));
+    assert!(state.is_written(), "the new pod has the old one's connections");
 }
