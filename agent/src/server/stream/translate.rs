@@ -9,7 +9,8 @@
 //! * One task for each session. Nothing is queued: a side that does not read stops the other one, so the session holds a
 //!   block each way, and a message of the client while it is passed on.
 //! * It ends with the runtime's last word, when the client leaves, or when nothing moved for a time; then both
-//!   connections are closed. The client is always told how it ended when it is still there.
+//!   connections are closed. The client is always told how it ended when it is still there; when it has gone, the
+//!   runtime is told that the input has ended.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -39,6 +40,8 @@ use crate::report::Chain;
 
 /// A client that takes nothing any more may delay the end of its session by this.
 const LAST_WORDS: Duration = Duration::from_secs(10);
+/// After its client has gone, the runtime has this long to see that the input has ended.
+const LINGER: Duration = Duration::from_secs(1);
 /// Pings of the runtime that wait for input to be passed on; more are not answered.
 const PINGS: usize = 4;
 /// What is spoken with the runtime.
@@ -97,18 +100,38 @@ impl Session {
         (to_client, from_client): (&mut ToClient, &mut FromClient),
         backend: Upgraded,
     ) -> Result<Value, Gone> {
-        let (from_backend, to_backend) = io::split(TokioIo::new(backend));
+        let (mut from_backend, to_backend) = io::split(TokioIo::new(backend));
+        let mut to_backend = BufWriter::with_capacity(spdy_buffer(), to_backend);
         let (pings, pinged) = mpsc::channel(PINGS);
         let moves = Moves::new();
-        let up = pin!(up(lanes, from_client, to_backend, pinged, &moves));
-        let down = pin!(down(lanes, from_backend, to_client, pings, &moves));
-        tokio::select! {
-            // The session ends with any of them, so nothing is lost that somebody would still read.
-            status = down => status,
-            () = up => Err(Gone),
-            () = moves.quiet_for(self.idle) => Err(Gone),
+        let ended = {
+            let up = pin!(up(lanes, from_client, &mut to_backend, pinged, &moves));
+            let down = pin!(down(lanes, &mut from_backend, to_client, pings, &moves));
+            tokio::select! {
+                // The session ends with any of them, so nothing is lost that somebody would still read.
+                status = down => status,
+                () = up => Err(Gone),
+                () = moves.quiet_for(self.idle) => Err(Gone),
+            }
+        };
+        if let (Err(Gone), Some(stdin)) = (&ended, lanes.stdin()) {
+            let _ = timeout(LINGER, end_input(stdin, to_backend, from_backend)).await;
         }
+        ended
     }
+}
+
+/// Tells a command whose client has gone that its input has ended, and waits for the runtime to go, too. containerd
+/// closes a command's input only as long as it has the connection.
+async fn end_input(
+    stdin: u32,
+    mut to: impl AsyncWrite + Unpin,
+    mut from: impl AsyncRead + Unpin,
+) -> io::Result<()> {
+    to.write_all(&spdy::data_head(stdin, 0, true)).await?;
+    to.flush().await?;
+    io::copy(&mut from, &mut io::sink()).await?;
+    Ok(())
 }
 
 /// Where messages for the client go.
@@ -148,11 +171,10 @@ pub(super) fn spdy_request(protocols: &[&str]) -> request::Parts {
 async fn up(
     lanes: Lanes,
     from: &mut FromClient,
-    to: impl AsyncWrite + Unpin,
+    to: &mut (impl AsyncWrite + Unpin),
     mut pinged: mpsc::Receiver<u32>,
     moves: &Moves,
 ) {
-    let mut to = BufWriter::with_capacity(spdy_buffer(), to);
     let mut encoder = Encoder::default();
     let mut heard = Ok(());
     for (stream, kind) in lanes.opened() {
@@ -188,7 +210,7 @@ async fn up(
             return debug!("a message that no client of this protocol sends");
         }
         if heard.is_ok() {
-            heard = pass_on(said, &mut to).await;
+            heard = pass_on(said, to).await;
         }
         moves.note();
     }
