@@ -304,6 +304,8 @@ async fn a_client_that_leaves_takes_the_runtimes_connection_with_it() {
     let rig = Rig::start(SHELL).await;
     let (client, mut runtime) = rig.session().await;
     drop(client);
+    let (head, _) = runtime.frame().await;
+    assert_eq!(head, [0, 0, 0, 3, 1, 0, 0, 0], "its input has ended");
     runtime.over().await;
     // With a last word, and with nonsense.
     for last in [&[0x88, 0x80, 0, 0, 0, 0][..], &[0x82, 0x81, 0, 0, 0, 0, 255]] {
