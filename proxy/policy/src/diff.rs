@@ -69,18 +69,28 @@ pub(crate) fn diff(written: &Table, wanted: &Table, touched: &Touched) -> Change
     changes
 }
 
-/// Brings a copy up to date.
-pub(crate) fn copy(written: &mut Table, wanted: &Table, touched: &Touched) {
-    for name in &touched.sets {
-        match wanted.sets.get(name) {
-            Some(set) => written.sets.insert(*name, set.clone()),
-            None => written.sets.remove(name),
-        };
-    }
-    for id in &touched.chains {
-        match wanted.chains.get(id) {
-            Some(chain) => written.chains.insert(*id, chain.clone()),
-            None => written.chains.remove(id),
-        };
+impl Changes {
+    /// Makes a table that they were computed for what it is to be.
+    pub(crate) fn apply(self, table: &mut Table) {
+        table
+            .sets
+            .extend(self.new_sets.into_iter().map(|name| (name, BTreeSet::new())));
+        for (name, elements) in self.deleted {
+            if let Some(set) = table.sets.get_mut(&name) {
+                for element in &elements {
+                    set.remove(element);
+                }
+            }
+        }
+        table.chains.extend(self.new_chains);
+        for (name, elements) in self.added {
+            table.sets.entry(name).or_default().extend(elements);
+        }
+        for id in self.old_chains {
+            table.chains.remove(&id);
+        }
+        for name in self.old_sets {
+            table.sets.remove(&name);
+        }
     }
 }

@@ -74,10 +74,11 @@ impl State {
         diff::diff(&self.written, &self.table, &self.touched)
     }
 
-    /// The changes were written. True if something is denied now that was allowed, so that connections have to be looked at.
-    pub fn is_written(&mut self) -> bool {
-        let narrowed = self.narrows(&self.changes());
-        diff::copy(&mut self.written, &self.table, &self.touched);
+    /// The changes were written, these or as a part of the whole table. True if something is denied now that was allowed, so that
+    /// connections have to be looked at.
+    pub fn are_written(&mut self, changes: Changes) -> bool {
+        let narrowed = self.narrows(&changes);
+        changes.apply(&mut self.written);
         self.touched = Touched::default();
         narrowed
     }

@@ -1,7 +1,7 @@
 //! Keeps the kernel's tables equal to what the policies say, and ends connections that they no longer allow.
 
 use gantry_nft::{CommitError, Conntrack, Family, Flow, OpenError, QueryError};
-use gantry_policy_core::{Event, Packet, Protocol, State};
+use gantry_policy_core::{Changes, Event, Packet, Protocol, State};
 use gantry_proxy_core::Families;
 use tracing::warn;
 
@@ -74,14 +74,15 @@ impl Enforcer {
     /// # Errors
     /// When the kernel refuses it: the next call writes everything anew.
     pub fn sync(&mut self) -> Result<Option<usize>, EnforceError> {
-        let written = match self.write() {
+        let changes = self.state.changes();
+        let written = match self.write(&changes) {
             Ok(written) => written,
             Err(error) => {
                 self.phase = Phase::Unknown;
                 return Err(error);
             }
         };
-        let narrowed = self.state.is_written();
+        let narrowed = self.state.are_written(changes);
         Ok(match (written, narrowed && self.state.restricts()) {
             (_, true) => Some(self.end_denied()),
             (true, false) => Some(0),
@@ -108,16 +109,15 @@ impl Enforcer {
     }
 
     /// False if there was nothing to write.
-    fn write(&mut self) -> Result<bool, EnforceError> {
+    fn write(&mut self, changes: &Changes) -> Result<bool, EnforceError> {
         match (self.phase, self.state.restricts()) {
             (Phase::Absent, false) => return Ok(false),
             (Phase::Right, true) => {
-                let changes = self.state.changes();
                 if changes.is_empty() {
                     return Ok(false);
                 }
                 for kernel in &mut self.kernels {
-                    kernel.apply(&changes)?;
+                    kernel.apply(changes)?;
                 }
             }
             (Phase::Unknown | Phase::Absent, true) => {
