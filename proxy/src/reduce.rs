@@ -132,7 +132,8 @@ fn policy(text: Option<&str>) -> Policy {
     }
 }
 
-fn protocol(text: Option<&str>) -> Option<Protocol> {
+/// A protocol by its name in the API; TCP without one.
+pub(crate) fn protocol(text: Option<&str>) -> Option<Protocol> {
     Protocol::from_name(text.unwrap_or("TCP"))
 }
 

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use gantry_proxy_core::Protocol;
+
 use crate::blocks::{Range, ranges};
-use crate::input::{Peer, PortMatch, Protocol, Rule};
+use crate::input::{Peer, PortMatch, Rule};
 use crate::intern::Interned;
 use crate::selector::{Labels, Selector};
 use crate::table::{Match, PortTest, SetName};

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use gantry_proxy_core::Protocol;
 use ipnetwork::IpNetwork;
 
 use crate::selector::{Labels, Selector};
@@ -49,32 +50,6 @@ pub struct NamedPort {
     pub protocol: Protocol,
     /// Its number.
     pub number: u16,
-}
-
-/// A transport protocol of which policies speak.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Protocol {
-    /// The default.
-    Tcp,
-    /// UDP.
-    Udp,
-    /// SCTP.
-    Sctp,
-}
-
-impl Protocol {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Tcp, Self::Udp, Self::Sctp];
-
-    /// IANA's number.
-    #[must_use]
-    pub fn number(self) -> u8 {
-        match self {
-            Self::Tcp => 6,
-            Self::Udp => 17,
-            Self::Sctp => 132,
-        }
-    }
 }
 
 /// A `networking.k8s.io/v1` `NetworkPolicy`.

@@ -18,7 +18,8 @@ mod tests;
 
 pub use blocks::Range;
 pub use diff::Changes;
-pub use input::{Key, NamedPort, Peer, Pod, Policy, PortMatch, Protocol, Rule};
+pub use gantry_proxy_core::Protocol;
+pub use input::{Key, NamedPort, Peer, Pod, Policy, PortMatch, Rule};
 pub use selector::{Labels, Requirement, Selector};
 pub use state::{Event, State};
 pub use table::{Chain, Direction, Element, Id, Match, Packet, PortTest, SetName, Table};

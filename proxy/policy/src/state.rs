@@ -4,9 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use gantry_proxy_core::Protocol;
+
 use crate::compile::{Fresh, Group, Sets};
 use crate::diff::{self, Changes, Touched};
-use crate::input::{Key, Pod, Policy, Protocol};
+use crate::input::{Key, Pod, Policy};
 use crate::intern::Interned;
 use crate::selector::{Labels, Selector};
 use crate::table::{Chain, Direction, Element, Id, Match, SetName, Table};

@@ -6,8 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use gantry_proxy_core::Protocol;
+
 use crate::blocks::Range;
-use crate::input::Protocol;
 
 /// Numbers sets and chains; never used again while the process lives.
 pub type Id = u32;

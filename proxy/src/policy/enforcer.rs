@@ -172,12 +172,9 @@ pub fn remove() -> Result<(), EnforceError> {
 
 /// Behind destination translation and before source translation, as the table sees it.
 fn first_packet(flow: &Flow) -> Packet {
-    let protocol = Protocol::ALL
-        .iter()
-        .find(|protocol| protocol.number() == flow.protocol);
     Packet {
         from: flow.original_src,
         to: flow.reply_src,
-        port: protocol.map(|protocol| (*protocol, flow.reply_port)),
+        port: Protocol::from_number(flow.protocol).map(|protocol| (protocol, flow.reply_port)),
     }
 }

@@ -4,9 +4,7 @@
 use std::collections::BTreeSet;
 
 use gantry_kubeapi::slim;
-use gantry_policy_core::{
-    Key, Labels, NamedPort, Peer, Pod, Policy, PortMatch, Protocol, Requirement, Rule, Selector,
-};
+use gantry_policy_core::{Key, Labels, NamedPort, Peer, Pod, Policy, PortMatch, Requirement, Rule, Selector};
 use ipnetwork::IpNetwork;
 use k8s_openapi::api::networking::v1::{
     NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort,
@@ -15,6 +13,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelecto
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::Resource;
 use tracing::warn;
+
+use crate::reduce::protocol;
 
 /// An object's namespace and name.
 pub(super) fn key(object: &impl Resource<DynamicType = ()>) -> Key {
@@ -168,15 +168,6 @@ fn port(port: &NetworkPolicyPort) -> Result<PortMatch, Misfit> {
             PortMatch::Range(protocol, number(*first)?, number(last)?)
         }
     })
-}
-
-fn protocol(name: Option<&str>) -> Option<Protocol> {
-    match name {
-        None | Some("TCP") => Some(Protocol::Tcp),
-        Some("UDP") => Some(Protocol::Udp),
-        Some("SCTP") => Some(Protocol::Sctp),
-        Some(_) => None,
-    }
 }
 
 fn selector(object: &LabelSelector) -> Result<Selector, Misfit> {

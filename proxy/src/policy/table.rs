@@ -20,6 +20,8 @@ use gantry_nft::{
 };
 use gantry_policy_core::{Chain, Changes, Direction, Element, Id, Match, PortTest, SetName, Table};
 
+use crate::table::successor;
+
 /// The name of both tables.
 pub const TABLE: &str = "gantry-policy";
 
@@ -291,7 +293,7 @@ fn encode(name: SetName, element: &Element) -> Vec<Encoded> {
         Element::Subject(ip, chain) => one(bytes(*ip), Content::Jump(chain_name(*chain))),
         Element::Range(range) => {
             let mut ends = one(bytes(range.first), Content::Member);
-            ends.extend(after(range.last).map(|end| Encoded {
+            ends.extend(successor(range.last).map(|end| Encoded {
                 key: bytes(end),
                 content: Content::IntervalEnd,
             }));
@@ -304,14 +306,6 @@ fn bytes(address: IpAddr) -> Vec<u8> {
     match address {
         IpAddr::V4(ip) => ip.octets().into(),
         IpAddr::V6(ip) => ip.octets().into(),
-    }
-}
-
-/// The next address; the last one of all has none.
-fn after(address: IpAddr) -> Option<IpAddr> {
-    match address {
-        IpAddr::V4(ip) => ip.to_bits().checked_add(1).map(|bits| IpAddr::V4(bits.into())),
-        IpAddr::V6(ip) => ip.to_bits().checked_add(1).map(|bits| IpAddr::V6(bits.into())),
     }
 }
 

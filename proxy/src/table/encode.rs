@@ -167,7 +167,8 @@ fn push_range(set: &'static str, range: IpNetwork, out: &mut Vec<Encoded>) {
     }
 }
 
-fn successor(address: IpAddr) -> Option<IpAddr> {
+/// The next address; the last one of all has none.
+pub(crate) fn successor(address: IpAddr) -> Option<IpAddr> {
     match address {
         IpAddr::V4(ip) => ip.to_bits().checked_add(1).map(|bits| IpAddr::V4(bits.into())),
         IpAddr::V6(ip) => ip.to_bits().checked_add(1).map(|bits| IpAddr::V6(bits.into())),

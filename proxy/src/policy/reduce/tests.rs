@@ -1,3 +1,4 @@
+use gantry_policy_core::Protocol;
 use serde_json::{Value, json};
 
 use super::*;
