@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use gantry_proxy_core::facts::disjoint;
 use gantry_proxy_core::families::{self, Configured, Misfit};
 use gantry_proxy_core::nodes::routes;
-use gantry_proxy_core::{Families, Family, Node, NodeFacts, Route};
+use gantry_proxy_core::{Families, Family, Node, NodeFacts, Route, Unlisted};
 use ipnetwork::IpNetwork;
 
 use tracing::{info, warn};
@@ -19,8 +19,7 @@ use crate::watch::{Input, Other};
 pub struct Cluster {
     nodes: BTreeMap<Box<str>, Node>,
     ranges: BTreeMap<Box<str>, Vec<IpNetwork>>,
-    /// Objects that a list in progress has not mentioned yet.
-    unlisted: BTreeMap<Other, BTreeSet<Box<str>>>,
+    unlisted: Unlisted<Other, Box<str>>,
     listed: BTreeSet<Other>,
     /// Our addresses when they were last remarked on.
     remarked: Option<Option<Vec<IpAddr>>>,
@@ -31,11 +30,11 @@ impl Cluster {
     pub fn apply(&mut self, input: Input) -> Option<Input> {
         match input {
             Input::Node(name, node) => {
-                self.mention(Other::Node, &name);
+                self.unlisted.mention(&Other::Node, &name);
                 set(&mut self.nodes, name, node);
             }
             Input::ServiceRanges(name, ranges) => {
-                self.mention(Other::ServiceRange, &name);
+                self.unlisted.mention(&Other::ServiceRange, &name);
                 set(&mut self.ranges, name, ranges);
             }
             Input::ListStart(kind) => {
@@ -43,10 +42,10 @@ impl Cluster {
                     Other::Node => self.nodes.keys().cloned().collect(),
                     Other::ServiceRange => self.ranges.keys().cloned().collect(),
                 };
-                self.unlisted.insert(kind, all);
+                self.unlisted.start(kind, all);
             }
             Input::ListEnd(kind) => {
-                for name in self.unlisted.remove(&kind).unwrap_or_default() {
+                for name in self.unlisted.end(&kind) {
                     match kind {
                         Other::Node => drop(self.nodes.remove(&name)),
                         Other::ServiceRange => drop(self.ranges.remove(&name)),
@@ -194,12 +193,6 @@ impl Cluster {
         let mut routes = routes(&self.nodes, &settings.node_name);
         routes.retain(|route| families.has(Family::of(route.via)));
         routes
-    }
-
-    fn mention(&mut self, kind: Other, name: &str) {
-        if let Some(unlisted) = self.unlisted.get_mut(&kind) {
-            unlisted.remove(name);
-        }
     }
 }
 

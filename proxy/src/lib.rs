@@ -25,6 +25,7 @@ pub mod leftovers;
 pub mod memory;
 pub mod metrics;
 pub mod node_checks;
+mod pace;
 pub mod pages;
 pub mod policy;
 pub mod programmer;

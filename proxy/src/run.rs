@@ -16,13 +16,13 @@ use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use gantry_proxy_core::families::Misfit;
 use gantry_proxy_core::{Event, Families, Kind, Route};
 use ipnetwork::IpNetwork;
 use tokio::sync::{Notify, mpsc};
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -30,19 +30,13 @@ use crate::cluster::Cluster;
 use crate::config::{DetectLocal, Settings};
 use crate::health::Health;
 use crate::metrics::Metrics;
+use crate::pace::{Gathering, Retry, reached};
 use crate::programmer::with_cause;
 use crate::routes::Routes;
 use crate::stack::{Repair, Stack, any_touched};
 use crate::watch::Input;
 use pod_ranges::PodRanges;
 
-/// Inputs that follow each other this closely are written together.
-const QUIET: Duration = Duration::from_millis(2);
-/// But the first of them waits no longer than this.
-const LATEST: Duration = Duration::from_millis(10);
-/// Pause after a failure to write; it doubles up to [`MAX_PAUSE`].
-const MIN_PAUSE: Duration = Duration::from_millis(500);
-const MAX_PAUSE: Duration = Duration::from_secs(30);
 /// Why the loop ended although nobody asked for it. All are final: the program is to be started again.
 #[derive(Debug, thiserror::Error)]
 pub enum Ended {
@@ -105,8 +99,7 @@ struct Memory {
     /// The configuration was compared with the families.
     compared: bool,
     /// When to try again what failed.
-    retry: Option<Instant>,
-    pause: Duration,
+    retry: Retry,
 }
 
 impl Proxy {
@@ -123,7 +116,7 @@ impl Proxy {
         let mut tick = interval(self.settings.sync_period);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let retry = memory.retry;
+            let retry = memory.retry.at();
             let due = self.stacks.iter().filter_map(Stack::due).min();
             tokio::select! {
                 () = shutdown.cancelled() => return Ok(()),
@@ -134,8 +127,7 @@ impl Proxy {
                     self.gather(&mut memory, &mut inputs).await;
                     self.work(&mut memory).await;
                 }
-                // Without anything to look at again this branch is off.
-                () = async { if let Some(at) = due { tokio::time::sleep_until(at).await } }, if due.is_some() => {
+                () = reached(due) => {
                     self.stacks.iter_mut().for_each(Stack::look_again);
                 }
                 // Cancel safe: readiness stays until it is answered.
@@ -146,10 +138,7 @@ impl Proxy {
                     self.work(&mut memory).await;
                 }
                 _ = tick.tick() => self.tidy(&mut memory).await,
-                // Without a time to retry this branch is off.
-                () = async { if let Some(at) = retry { tokio::time::sleep_until(at).await } }, if retry.is_some() => {
-                    self.work(&mut memory).await;
-                }
+                () = reached(retry) => self.work(&mut memory).await,
             }
             self.compare_families(&mut memory)?;
             self.check_pod_ranges(&mut memory)?;
@@ -189,21 +178,17 @@ impl Proxy {
         match repair {
             Repair::None => {}
             Repair::Now => self.work(memory).await,
-            Repair::At(at) => memory.retry = Some(memory.retry.map_or(at, |r| r.min(at))),
+            Repair::At(at) => memory.retry.not_after(at),
         }
     }
 
     /// Takes what follows closely.
     async fn gather(&mut self, memory: &mut Memory, inputs: &mut mpsc::Receiver<Input>) {
-        let latest = Instant::now() + LATEST;
-        loop {
-            let until = latest.min(Instant::now() + QUIET);
-            match timeout_at(until, inputs.recv()).await {
-                Ok(Some(input)) => self.take(memory, input),
-                Ok(None) | Err(_) => return,
-            }
-            // A long list: nothing can be written before its end, so it is taken as fast as it comes.
-            if Instant::now() >= latest && is_ready(memory) {
+        let gathering = Gathering::begin();
+        while let Some(input) = gathering.next(inputs).await {
+            self.take(memory, input);
+            // A long list: nothing can be written before its end.
+            if gathering.is_late() && is_ready(memory) {
                 return;
             }
         }
@@ -259,7 +244,7 @@ impl Proxy {
         if !is_ready(memory) {
             return;
         }
-        memory.retry = None;
+        memory.retry.begin();
         self.read_local(memory).await;
         memory.cluster.remark(&self.settings);
         let mut right = self.program(memory).await;
@@ -275,12 +260,7 @@ impl Proxy {
             }
         }
         right &= self.set_routes(memory).await;
-        if right {
-            memory.pause = MIN_PAUSE;
-        } else {
-            memory.retry = Some(Instant::now() + memory.pause);
-            memory.pause = (memory.pause * 2).min(MAX_PAUSE);
-        }
+        memory.retry.end(right);
     }
 
     /// Writes the tables that are behind, and what stands beside them; false if some of it failed.
@@ -331,8 +311,7 @@ impl Memory {
             started: Instant::now(),
             since: SystemTime::now(),
             compared: false,
-            retry: None,
-            pause: MIN_PAUSE,
+            retry: Retry::default(),
         }
     }
 }

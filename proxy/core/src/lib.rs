@@ -28,6 +28,7 @@ pub mod planner;
 pub mod ruleset;
 pub mod stale;
 pub mod state;
+pub mod unlisted;
 
 pub use affinity::{Remembered, Suspects};
 pub use chain::{Chain, Part, Scope, Target};
@@ -44,6 +45,7 @@ pub use planner::{Conflict, Planner};
 pub use ruleset::{Backend, Element, Front, Masquerade, Program, Ruleset, Verdict};
 pub use stale::{Flows, StaleFlows, UdpFlow};
 pub use state::{Event, Kind, State};
+pub use unlisted::Unlisted;
 
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{Key, Service, Slice};
+use crate::unlisted::Unlisted;
 
 /// Something happened to an object, as a watch tells it.
 #[derive(Clone, Debug)]
@@ -46,8 +47,7 @@ pub struct State {
     changed: BTreeSet<Key>,
     /// Services that load balancers ask for.
     checked: BTreeSet<Key>,
-    /// Objects that a list in progress has not mentioned yet.
-    unlisted: BTreeMap<Kind, BTreeSet<Key>>,
+    unlisted: Unlisted<Kind, Key>,
 }
 
 impl State {
@@ -55,7 +55,7 @@ impl State {
     pub fn apply(&mut self, event: Event) {
         match event {
             Event::Service(key, service) => {
-                self.mention(Kind::Service, &key);
+                self.unlisted.mention(&Kind::Service, &key);
                 if self.services.get(&key) != Some(&service) {
                     match service.health_check {
                         Some(_) => self.checked.insert(key.clone()),
@@ -73,10 +73,10 @@ impl State {
                     Kind::Service => self.services.keys().cloned().collect(),
                     Kind::Slice => self.slice_owners.keys().cloned().collect(),
                 };
-                self.unlisted.insert(kind, all);
+                self.unlisted.start(kind, all);
             }
             Event::ListEnd(kind) => {
-                for key in self.unlisted.remove(&kind).unwrap_or_default() {
+                for key in self.unlisted.end(&kind) {
                     match kind {
                         Kind::Service => self.drop_service(&key),
                         Kind::Slice => self.drop_slice(&key),
@@ -138,14 +138,8 @@ impl State {
         !self.changed.is_empty()
     }
 
-    fn mention(&mut self, kind: Kind, key: &str) {
-        if let Some(unlisted) = self.unlisted.get_mut(&kind) {
-            unlisted.remove(key);
-        }
-    }
-
     fn drop_service(&mut self, key: &Key) {
-        self.mention(Kind::Service, key);
+        self.unlisted.mention(&Kind::Service, key);
         if self.services.remove(key).is_some() {
             self.checked.remove(key);
             self.changed.insert(key.clone());
@@ -153,7 +147,7 @@ impl State {
     }
 
     fn set_slice(&mut self, name: Key, service: Key, slice: Slice) {
-        self.mention(Kind::Slice, &name);
+        self.unlisted.mention(&Kind::Slice, &name);
         if self
             .slice_owners
             .get(&name)
@@ -170,7 +164,7 @@ impl State {
     }
 
     fn drop_slice(&mut self, name: &Key) {
-        self.mention(Kind::Slice, name);
+        self.unlisted.mention(&Kind::Slice, name);
         let Some(service) = self.slice_owners.remove(name) else {
             return;
         };

@@ -20,28 +20,22 @@ use std::time::Duration;
 
 use gantry_nft::OpenError;
 use gantry_policy_core::{Event, Key};
-use gantry_proxy_core::Families;
+use gantry_proxy_core::{Families, Unlisted};
 use kube::Client;
 use prometheus::Registry;
-use tokio::sync::{Notify, mpsc};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout_at};
+use tokio::sync::Notify;
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 pub use enforcer::{EnforceError, Enforcer, remove};
 pub use table::TABLE;
 
+use crate::pace::{Gathering, Retry, reached};
 use crate::programmer::with_cause;
 use metrics::PolicyMetrics;
 use watch::{Input, Kind, Watches};
 
-/// Inputs that follow each other this closely are written together.
-const QUIET: Duration = Duration::from_millis(2);
-/// But the first of them waits no longer than this.
-const LATEST: Duration = Duration::from_millis(10);
-/// Pause after a failure to write; it doubles up to [`MAX_PAUSE`].
-const MIN_PAUSE: Duration = Duration::from_millis(500);
-const MAX_PAUSE: Duration = Duration::from_secs(30);
 /// How often the tables are looked at although nobody said that they were touched.
 const CHECK_PERIOD: Duration = Duration::from_secs(10);
 
@@ -58,8 +52,7 @@ pub struct Policies {
 #[derive(Debug, Default)]
 struct Lists {
     known: BTreeMap<Kind, BTreeSet<Key>>,
-    /// Objects that a list in progress has not mentioned yet.
-    unlisted: BTreeMap<Kind, BTreeSet<Key>>,
+    unlisted: Unlisted<Kind, Key>,
     complete: BTreeSet<Kind>,
 }
 
@@ -80,8 +73,7 @@ impl Policies {
     pub async fn run(mut self, client: Client, node_name: String, shutdown: CancellationToken) {
         let (mut watches, mut inputs) = Watches::start(&client, &node_name);
         let mut lists = Lists::default();
-        let mut retry: Option<Instant> = None;
-        let mut pause = MIN_PAUSE;
+        let mut retry = Retry::default();
         let mut tick = interval(CHECK_PERIOD);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -91,12 +83,17 @@ impl Policies {
                 input = inputs.recv() => {
                     let Some(input) = input else { return };
                     self.take(&mut lists, input);
-                    self.gather(&mut lists, &mut inputs).await;
+                    let gathering = Gathering::begin();
+                    while let Some(input) = gathering.next(&mut inputs).await {
+                        self.take(&mut lists, input);
+                        if gathering.is_late() && lists.are_complete(watches.follows_peers()) {
+                            break;
+                        }
+                    }
                 }
                 () = self.touched.notified() => self.check(),
                 _ = tick.tick() => self.check(),
-                // Without a time to retry this branch is off.
-                () = async { if let Some(at) = retry { sleep_until(at).await } }, if retry.is_some() => {}
+                () = reached(retry.at()) => {}
             }
             if lists.has_policies() {
                 watches.follow_peers();
@@ -104,21 +101,8 @@ impl Policies {
             if !lists.are_complete(watches.follows_peers()) {
                 continue;
             }
-            (retry, pause) = match self.sync() {
-                true => (None, MIN_PAUSE),
-                false => (Some(Instant::now() + pause), (pause * 2).min(MAX_PAUSE)),
-            };
-        }
-    }
-
-    /// Takes what follows closely.
-    async fn gather(&mut self, lists: &mut Lists, inputs: &mut mpsc::Receiver<Input>) {
-        let latest = Instant::now() + LATEST;
-        loop {
-            match timeout_at(latest.min(Instant::now() + QUIET), inputs.recv()).await {
-                Ok(Some(input)) => self.take(lists, input),
-                Ok(None) | Err(_) => return,
-            }
+            retry.begin();
+            retry.end(self.sync());
         }
     }
 
@@ -164,9 +148,7 @@ impl Lists {
         match input {
             Input::Object(event) => {
                 let (kind, key) = watch::subject(&event);
-                if let Some(unlisted) = self.unlisted.get_mut(&kind) {
-                    unlisted.remove(&key);
-                }
+                self.unlisted.mention(&kind, &key);
                 let known = self.known.entry(kind).or_default();
                 if is_there(&event) {
                     known.insert(key)
@@ -177,12 +159,12 @@ impl Lists {
             }
             Input::ListStart(kind) => {
                 self.unlisted
-                    .insert(kind, self.known.get(&kind).cloned().unwrap_or_default());
+                    .start(kind, self.known.get(&kind).cloned().unwrap_or_default());
                 Vec::new()
             }
             Input::ListEnd(kind) => {
                 self.complete.insert(kind);
-                let gone = self.unlisted.remove(&kind).unwrap_or_default();
+                let gone = self.unlisted.end(&kind);
                 let known = self.known.entry(kind).or_default();
                 known.retain(|key| !gone.contains(key));
                 gone.into_iter().map(|key| watch::gone(kind, key)).collect()
