@@ -7,13 +7,11 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use gantry_tests::cluster::{Machine, NetNs, Test, pods, poll, secs, wait::poll_ok};
-use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::ResourceExt;
-use kube::api::ListParams;
 use serde_json::Value;
 
-use super::network::{DEPLOYMENT, ask};
+use super::network::{ask, deploy, node_port};
 
 /// Four pods behind a Service; `spec` says what it is beside its selector and ports.
 struct Hello {
@@ -24,26 +22,12 @@ struct Hello {
 
 impl Hello {
     fn start(test: Test, spec: &str) -> Self {
-        test.create::<Deployment>(DEPLOYMENT);
         let service = test.create(&format!(
             "{{metadata: {{name: hello}}, spec: {{type: NodePort, selector: {{app: hello}}, {spec}, ports: [\
              {{name: http, port: 80, targetPort: 8080}}, {{name: echo, port: 80, targetPort: 8081, protocol: UDP}}]}}}}"
         ));
-        test.wait::<Deployment>("hello", "4 replicas available", secs(60), |deployment| {
-            deployment
-                .status
-                .as_ref()
-                .is_some_and(|status| status.available_replicas == Some(4))
-        });
-        let list = ListParams::default().labels("app=hello");
-        let pods = test.cluster.request(test.api::<Pod>().list(&list));
-        let pods = pods.expect("pods are listed");
-        let names = pods.iter().map(ResourceExt::name_any);
-        Self {
-            names: names.collect(),
-            test,
-            service,
-        }
+        let names = deploy(&test).iter().map(ResourceExt::name_any).collect();
+        Self { names, test, service }
     }
 
     fn cluster_ips(&self) -> Vec<IpAddr> {
@@ -52,11 +36,7 @@ impl Hello {
     }
 
     fn node_port(&self, protocol: &str) -> u16 {
-        let spec = self.service.spec.as_ref().expect("a Service has a spec");
-        let mut ports = spec.ports.iter().flatten();
-        let port = ports.find(|port| port.protocol.as_deref() == Some(protocol));
-        port.and_then(|port| u16::try_from(port.node_port?).ok())
-            .expect("a NodePort")
+        node_port(&self.service, protocol)
     }
 
     /// Asks over TCP and UDP until every pod has answered each way.
@@ -271,7 +251,7 @@ fn health_checks_and_series_tell_of_both_families() {
     let Some(test) = start("dual-pages") else {
         return;
     };
-    test.create::<Deployment>(DEPLOYMENT);
+    deploy(&test);
     let service: Service = test.create(
         "{metadata: {name: hello}, spec: {type: LoadBalancer, externalTrafficPolicy: Local, \
          ipFamilyPolicy: RequireDualStack, selector: {app: hello}, ports: [{port: 80, targetPort: 8080}]}}",

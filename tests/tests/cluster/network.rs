@@ -18,7 +18,7 @@ struct Hello {
     udp_node_port: u16,
 }
 
-pub(super) const DEPLOYMENT: &str = r"
+const DEPLOYMENT: &str = r"
 metadata: {name: hello}
 spec:
   replicas: 4
@@ -47,27 +47,9 @@ spec:
 impl Hello {
     fn start(name: &str) -> Self {
         let test = Test::start(name);
-        test.create::<Deployment>(DEPLOYMENT);
         let service: Service = test.create(SERVICE);
-        test.wait::<Deployment>("hello", "4 replicas available", secs(60), |deployment| {
-            deployment
-                .status
-                .as_ref()
-                .is_some_and(|status| status.available_replicas == Some(4))
-        });
-        let list = ListParams::default().labels("app=hello");
-        let pods = test
-            .cluster
-            .request(test.api::<Pod>().list(&list))
-            .expect("pods are listed")
-            .items;
-        let spec = service.spec.expect("a Service has a spec");
-        let port = |protocol: &str| {
-            let mut ports = spec.ports.iter().flatten();
-            let port = ports.find(|port| port.protocol.as_deref() == Some(protocol));
-            port.and_then(|port| u16::try_from(port.node_port?).ok())
-                .expect("a NodePort")
-        };
+        let pods = deploy(&test);
+        let spec = service.spec.as_ref().expect("a Service has a spec");
         let cluster_ip = spec
             .cluster_ip
             .as_deref()
@@ -75,8 +57,8 @@ impl Hello {
             .parse()
             .expect("a ClusterIP");
         Self {
-            node_port: port("TCP"),
-            udp_node_port: port("UDP"),
+            node_port: node_port(&service, "TCP"),
+            udp_node_port: node_port(&service, "UDP"),
             test,
             pods,
             cluster_ip,
@@ -111,6 +93,29 @@ impl Hello {
     fn cluster_ip(&self) -> SocketAddr {
         (self.cluster_ip, 80).into()
     }
+}
+
+/// Four servers on both nodes, available.
+pub(super) fn deploy(test: &Test) -> Vec<Pod> {
+    test.create::<Deployment>(DEPLOYMENT);
+    test.wait::<Deployment>("hello", "4 replicas available", secs(60), |deployment| {
+        deployment
+            .status
+            .as_ref()
+            .is_some_and(|status| status.available_replicas == Some(4))
+    });
+    let list = ListParams::default().labels("app=hello");
+    let pods = test.cluster.request(test.api::<Pod>().list(&list));
+    pods.expect("pods are listed").items
+}
+
+/// The node port of a Service's port of this protocol.
+pub(super) fn node_port(service: &Service, protocol: &str) -> u16 {
+    let spec = service.spec.as_ref().expect("a Service has a spec");
+    let mut ports = spec.ports.iter().flatten();
+    let port = ports.find(|port| port.protocol.as_deref() == Some(protocol));
+    port.and_then(|port| u16::try_from(port.node_port?).ok())
+        .expect("a NodePort")
 }
 
 /// One question, one answer: the name of a pod.
