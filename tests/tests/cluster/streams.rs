@@ -19,3 +19,13 @@ fn waiting_pod(test: &Test, name: &str) -> Pod {
     );
     test.wait_ready(name)
 }
+
+/// A pod whose server listens at port 8080 and answers with the pod's name.
+fn serving_pod(test: &Test, name: &str) -> Pod {
+    test.pod(
+        name,
+        "{nodeName: node-1, containers: [{name: c, image: 'hello:1', \
+           readinessProbe: {httpGet: {path: /healthz, port: 8080}, periodSeconds: 1}}]}",
+    );
+    test.wait_ready(name)
+}

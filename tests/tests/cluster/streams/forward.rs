@@ -5,6 +5,8 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 
 use gantry_tests::cluster::{Kubectl, NetNs, Test, poll, secs};
 
+use super::serving_pod;
+
 /// A port-forward to any local port, and that port.
 fn forward(test: &Test, pod: &str, port: u16) -> (Kubectl, SocketAddr) {
     let kubectl = test.start_kubectl(&["port-forward", pod, &format!(":{port}")]);
@@ -25,11 +27,7 @@ fn connect(to: SocketAddr) -> TcpStream {
 #[test]
 fn many_connections_share_one_port_forward() {
     let test = Test::start("forward-many");
-    test.pod(
-        "p",
-        "{nodeName: node-1, containers: [{name: c, image: 'hello:1'}]}",
-    );
-    test.wait_ready("p");
+    serving_pod(&test, "p");
     let (_kubectl, address) = forward(&test, "p", 8080);
     let mut streams: Vec<_> = (0..20).map(|_| connect(address)).collect();
     // All are open at the same time, and none waits for another.
@@ -51,11 +49,7 @@ fn many_connections_share_one_port_forward() {
 #[test]
 fn a_client_that_has_said_all_still_gets_the_answer() {
     let test = Test::start("forward-half");
-    test.pod(
-        "p",
-        "{nodeName: node-1, containers: [{name: c, image: 'hello:1'}]}",
-    );
-    test.wait_ready("p");
+    serving_pod(&test, "p");
     let (_kubectl, address) = forward(&test, "p", 8080);
     for _ in 0..5 {
         let mut stream = connect(address);
@@ -88,11 +82,7 @@ fn megabytes_pass_a_port_forward() {
 #[test]
 fn a_port_where_nobody_listens_is_an_error_of_that_connection_only() {
     let test = Test::start("forward-closed");
-    test.pod(
-        "p",
-        "{nodeName: node-1, containers: [{name: c, image: 'hello:1'}]}",
-    );
-    test.wait_ready("p");
+    serving_pod(&test, "p");
     let (kubectl, address) = forward(&test, "p", 9);
     let mut stream = connect(address);
     let mut answer = Vec::new();

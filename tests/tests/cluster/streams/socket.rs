@@ -3,7 +3,7 @@
 use gantry_agent_core::streaming::spdy::{Decoder, Encoder, Frame, data_head};
 use gantry_tests::cluster::{NodeApi, Session, Test, secs};
 
-use super::waiting_pod;
+use super::{serving_pod, waiting_pod};
 
 const V5: &str = "v5.channel.k8s.io";
 const INPUT: u8 = 0;
@@ -182,11 +182,7 @@ fn say(session: &mut Session, bytes: &[u8]) {
 #[test]
 fn spdy_inside_of_a_web_socket_is_a_port_forward() {
     let test = Test::start("socket-forward");
-    test.pod(
-        "p",
-        "{nodeName: node-1, containers: [{name: c, image: 'hello:1'}]}",
-    );
-    test.wait_ready("p");
+    serving_pod(&test, "p");
     let api = NodeApi::of_api_server(&test, "node-1");
     let path = format!("/portForward/{}/p", test.namespace());
     let mut session = Session::begin_with(&api, &path, "SPDY/3.1+portforward.k8s.io").expect("a session");
