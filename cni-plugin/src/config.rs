@@ -12,6 +12,7 @@ use std::path::PathBuf;
 
 use ipnetwork::IpNetwork;
 
+use crate::bandwidth::Bandwidth;
 use crate::owner::Mac;
 use crate::range::{RangeError, RangeSet};
 use crate::request::CniArgs;
@@ -37,6 +38,8 @@ pub(crate) struct Network {
     pub(crate) unmasqueraded: Option<Vec<IpNetwork>>,
     /// A hardware address asked for by the runtime.
     pub(crate) mac: Option<Mac>,
+    /// The pod's limits.
+    pub(crate) bandwidth: Bandwidth,
     /// Passed on into the result.
     pub(crate) dns: Dns,
     /// The result of the last ADD, at CHECK and DEL.

@@ -46,6 +46,17 @@ pub(crate) enum Failure {
     /// The kernel refused a change.
     #[error(transparent)]
     Netlink(#[from] NetlinkError),
+    /// The kernel cannot limit bandwidth.
+    #[error(
+        "the bandwidth of a pod cannot be limited: this kernel has no {modules}; load or install it, or remove the limit"
+    )]
+    NoModule {
+        /// Which modules.
+        modules: &'static str,
+        /// What the kernel refused.
+        #[source]
+        source: NetlinkError,
+    },
     /// A kernel setting could not be read or written.
     #[error(transparent)]
     Sysctl(#[from] SysctlError),
@@ -118,7 +129,7 @@ impl Failure {
             Self::Namespace(error) => error.code(),
             Self::Lease(error) => error.code(),
             Self::Sysctl(_) => 5,
-            Self::Netlink(_) | Self::Masquerade(_) => CODE_KERNEL,
+            Self::Netlink(_) | Self::NoModule { .. } | Self::Masquerade(_) => CODE_KERNEL,
             Self::Check(_) => CODE_DAMAGED,
             Self::Attached { .. } => CODE_ATTACHED,
             Self::Bridge(_) => CODE_BRIDGE,

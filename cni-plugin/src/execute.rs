@@ -13,6 +13,8 @@ use crate::plan::{Step, Undo};
 use crate::result::Route;
 use crate::sysctl;
 
+mod limits;
+
 /// What steps need beside their own values.
 pub(crate) struct Executor<'a> {
     /// A socket in the host's namespace.
@@ -66,14 +68,8 @@ impl Executor<'_> {
             }
             Step::RaiseBridge { promiscuous, mtu } => {
                 let index = self.bridge_index()?;
-                self.host.set_link(
-                    index,
-                    LinkState {
-                        up: true,
-                        promiscuous: *promiscuous,
-                        mtu: *mtu,
-                    },
-                )?;
+                let (up, promiscuous, mtu) = (true, *promiscuous, *mtu);
+                self.host.set_link(index, LinkState { up, promiscuous, mtu })?;
             }
             Step::AddGateway(address) => {
                 let index = self.bridge_index()?;
@@ -108,6 +104,9 @@ impl Executor<'_> {
                 hairpin,
                 isolated,
             } => self.host.set_port(host_name, *hairpin, *isolated)?,
+            Step::CreateIfb { name, mac, mtu } => self.create_ifb(name, *mac, *mtu)?,
+            Step::Shape { device, bucket } => self.shape(device, *bucket)?,
+            Step::Redirect { from, to } => self.redirect(from, to)?,
             Step::ConfigurePod { addresses, routes } => {
                 self.netns
                     .run(|| configure_pod(self.ifname, addresses, routes))??;
@@ -120,8 +119,13 @@ impl Executor<'_> {
         if let Some(index) = self.bridge_index {
             return Ok(index);
         }
-        let link = self.host.link(self.bridge)?.ok_or_else(|| missing(self.bridge))?;
-        self.bridge_index = Some(link.index);
+        let index = self.index(self.bridge)?;
+        self.bridge_index = Some(index);
+        Ok(index)
+    }
+
+    fn index(&mut self, name: &str) -> Result<u32, NetlinkError> {
+        let link = self.host.link(name)?.ok_or_else(|| missing(name))?;
         Ok(link.index)
     }
 }

@@ -18,6 +18,7 @@ use error::Failure;
 use request::{Attachment, Command};
 use version::Version;
 
+mod bandwidth;
 mod commands;
 mod config;
 mod detach;
@@ -41,8 +42,8 @@ const MAX_STDIN_BYTES: u64 = 4 * 1024 * 1024;
 fn main() -> ExitCode {
     let mut arguments = std::env::args();
     let program = arguments.next().unwrap_or_default();
-    if let (Some(detach::HIDDEN_COMMAND), Some(name)) = (arguments.next().as_deref(), arguments.next()) {
-        return detach::run_child(&name);
+    if arguments.next().as_deref() == Some(detach::HIDDEN_COMMAND) {
+        return detach::run_child(&arguments.collect::<Vec<_>>());
     }
     let mut stdin = Vec::new();
     let read = std::io::stdin().take(MAX_STDIN_BYTES).read_to_end(&mut stdin);

@@ -14,6 +14,7 @@ use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 pub(crate) mod address;
 pub(crate) mod link;
 pub(crate) mod route;
+pub(crate) mod shaping;
 
 /// The kernel fills at most this much in one datagram of a dump.
 const RECEIVE_BYTES: usize = 64 * 1024;

@@ -1,7 +1,7 @@
 //! Names derived from an attachment, so that DEL and GC find everything that ADD made without any record of it.
 //!
-//! A container's interface has one [`Owner`]. The name of the host's end of its veth pair, the host end's hardware address
-//! and the owner field of its leases all come from it.
+//! A container's interface has one [`Owner`]. The names and hardware addresses of the host's end of its veth pair and of its
+//! ifb, and the owner field of its leases all come from it.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -24,8 +24,29 @@ impl Owner {
 
     /// The name of the host's end of the veth pair: `veth` and 44 bits, 15 characters, the most that the kernel takes.
     pub(crate) fn host_ifname(self) -> String {
-        let folded = (self.0 ^ (self.0 >> 44) ^ (self.0 >> 88)) & 0xfff_ffff_ffff;
-        format!("veth{folded:011x}")
+        format!("veth{:011x}", self.bits())
+    }
+
+    /// The name of the ifb that what the pod sends is queued in: the same bits as in the host's end.
+    pub(crate) fn ifb_name(self) -> String {
+        format!("ifb{:011x}", self.bits())
+    }
+
+    /// The hardware address of the ifb.
+    pub(crate) fn ifb_mac(self) -> Mac {
+        let Mac([_, rest @ ..]) = self.host_mac();
+        let [a, b, c, d, e] = rest;
+        Mac([0x1e, a, b, c, d, e])
+    }
+
+    /// All devices of the host that may belong to the attachment.
+    pub(crate) fn devices(self) -> [String; 2] {
+        [self.host_ifname(), self.ifb_name()]
+    }
+
+    /// 44 bits of it.
+    fn bits(self) -> u128 {
+        (self.0 ^ (self.0 >> 44) ^ (self.0 >> 88)) & 0xfff_ffff_ffff
     }
 
     /// The hardware address of the host's end.

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use ipnetwork::IpNetwork;
 
+use crate::bandwidth::Bucket;
 use crate::config::{Bridge, Network};
 use crate::error::BridgeMismatch;
 use crate::lease::Lease;
@@ -49,7 +50,13 @@ pub(crate) enum Step {
         hairpin: bool,
         isolated: bool,
     },
-    /// Set up the pod's end.
+    /// Make the device that what the pod sends is queued in.
+    CreateIfb { name: String, mac: Mac, mtu: u32 },
+    /// Limit what leaves a device.
+    Shape { device: String, bucket: Bucket },
+    /// Send what arrives at one device through another.
+    Redirect { from: String, to: String },
+    /// Set up the pod's end; only from here on packets pass.
     ConfigurePod {
         addresses: Vec<IpNetwork>,
         routes: Vec<Route>,
@@ -67,7 +74,9 @@ impl Step {
     /// How to take it back; `None` for what is shared and for what goes with the veth.
     pub(crate) fn undo(&self) -> Option<Undo> {
         match self {
-            Self::CreateVeth { host_name, .. } => Some(Undo::DeleteLink(host_name.clone())),
+            Self::CreateVeth { host_name: name, .. } | Self::CreateIfb { name, .. } => {
+                Some(Undo::DeleteLink(name.clone()))
+            }
             Self::CreateBridge { .. }
             | Self::RefuseAdvertisements
             | Self::RaiseBridge { .. }
@@ -75,6 +84,8 @@ impl Step {
             | Self::Forward { .. }
             | Self::Masquerade(_)
             | Self::SetPort { .. }
+            | Self::Shape { .. }
+            | Self::Redirect { .. }
             | Self::ConfigurePod { .. } => None,
         }
     }
@@ -153,15 +164,19 @@ pub(crate) fn plan(wanted: &Wanted<'_>, leases: &[Lease], facts: &HostFacts) -> 
         Some(facts) => fit_bridge(settings, &gateways, facts)?,
     };
     steps.extend(shared_steps(wanted.network, &gateways));
-    steps.extend(pod_steps(wanted.network, &pod, leases));
+    steps.extend(pod_steps(wanted, &pod, leases));
     let (bridge_mac, bridge_mtu) = bridge.map_or((Some(bridge_mac), pod.mtu), |facts| {
         (facts.link.mac, facts.link.mtu)
     });
-    let interfaces = vec![
+    let mut interfaces = vec![
         interface(&settings.name, bridge_mac, bridge_mtu, None),
         interface(&pod.host_name, Some(pod.host_mac), pod.mtu, None),
         interface(wanted.ifname, Some(pod.inner_mac), pod.mtu, Some(wanted.netns)),
     ];
+    if wanted.network.bandwidth.egress.is_some() {
+        let (name, mac) = (wanted.owner.ifb_name(), wanted.owner.ifb_mac());
+        interfaces.push(interface(&name, Some(mac), pod.mtu, None));
+    }
     let ip = |lease: &Lease| Ip {
         interface: 2,
         address: lease.address,
@@ -207,7 +222,8 @@ fn shared_steps(network: &Network, gateways: &[IpNetwork]) -> Vec<Step> {
     steps
 }
 
-fn pod_steps(network: &Network, pod: &Pod, leases: &[Lease]) -> Vec<Step> {
+fn pod_steps(wanted: &Wanted<'_>, pod: &Pod, leases: &[Lease]) -> Vec<Step> {
+    let network = wanted.network;
     let Pod {
         host_name,
         host_mac,
@@ -230,11 +246,29 @@ fn pod_steps(network: &Network, pod: &Pod, leases: &[Lease]) -> Vec<Step> {
             isolated,
         });
     }
+    steps.extend(shaping_steps(network, wanted.owner, pod));
     let addresses = leases.iter().map(|lease| lease.address).collect();
     steps.push(Step::ConfigurePod {
         addresses,
         routes: routes.clone(),
     });
+    steps
+}
+
+/// The pod's end is still down: no packet passes before its limit.
+fn shaping_steps(network: &Network, owner: Owner, pod: &Pod) -> Vec<Step> {
+    let mut steps = Vec::new();
+    if let Some(bucket) = network.bandwidth.ingress {
+        let device = pod.host_name.clone();
+        steps.push(Step::Shape { device, bucket });
+    }
+    if let Some(bucket) = network.bandwidth.egress {
+        let (name, mac, mtu) = (owner.ifb_name(), owner.ifb_mac(), pod.mtu);
+        let (device, from, to) = (name.clone(), pod.host_name.clone(), name.clone());
+        steps.push(Step::CreateIfb { name, mac, mtu });
+        steps.push(Step::Shape { device, bucket });
+        steps.push(Step::Redirect { from, to });
+    }
     steps
 }
 

@@ -4,6 +4,7 @@
 
 use std::net::IpAddr;
 
+use harness::traffic::throughput;
 use harness::{Answer, Host, Namespace, address, on_host, ours};
 use serde_json::{Value, json};
 
@@ -11,7 +12,7 @@ mod harness;
 
 const SUBNET: &str = "10.99.1.0/24";
 /// More steps than a plan has: a fault behind the last one does nothing.
-const STEPS: usize = 12;
+const STEPS: usize = 16;
 
 /// The short form, with room for two pods.
 fn small(host: &Host) -> Value {
@@ -20,6 +21,15 @@ fn small(host: &Host) -> Value {
         "isDefaultGateway": true, "ipMasq": true, "hairpinMode": true,
         "ipam": { "dataDir": host.data.path(), "subnet": SUBNET, "rangeStart": "10.99.1.8", "rangeEnd": "10.99.1.9" }
     })
+}
+
+/// The same with limits, so that a plan has every kind of step.
+fn shaped(host: &Host) -> Value {
+    let mut config = small(host);
+    config["runtimeConfig"] = json!({ "bandwidth": {
+        "ingressRate": 8_000_000, "ingressBurst": 800_000, "egressRate": 8_000_000, "egressBurst": 800_000
+    } });
+    config
 }
 
 fn call(host: &Host, command: &str, config: &Value, container: &str, pod: &Namespace) -> Answer {
@@ -64,15 +74,15 @@ fn free_addresses(host: &Host, config: &Value) -> usize {
 fn a_failure_at_any_step_leaves_nothing_of_the_pod() {
     for step in 0..STEPS {
         on_host(|host| {
-            let config = small(host);
+            let config = shaped(host);
             let pod = Namespace::new();
             let answer = faulty_add(host, &format!("fail:{step}"), &config, "a", &pod);
             if answer.ok {
-                assert!(step > 5, "the plan has more steps than {step}");
+                assert!(step > 11, "the plan has more steps than {step}");
                 return;
             }
             assert!(answer.error()["details"].as_str().unwrap().contains("injected"));
-            assert_eq!(host.veths(), [""; 0], "step {step}");
+            assert_eq!(host.devices(), [""; 0], "step {step}");
             assert!(!pod.ip("link").contains("eth0"));
             assert_eq!(free_addresses(host, &config), 2, "step {step}");
             add(host, &config, "a", &pod);
@@ -84,12 +94,12 @@ fn a_failure_at_any_step_leaves_nothing_of_the_pod() {
 fn an_add_killed_at_any_step_is_cleaned_up_by_del() {
     for step in 0..STEPS {
         on_host(|host| {
-            let config = small(host);
+            let config = shaped(host);
             let pod = Namespace::new();
             let killed = !faulty_add(host, &format!("kill:{step}"), &config, "a", &pod).ok;
-            assert!(killed || step > 5);
+            assert!(killed || step > 11);
             assert!(call(host, "DEL", &config, "a", &pod).ok);
-            assert_eq!(host.veths(), [""; 0], "step {step}");
+            assert_eq!(host.devices(), [""; 0], "step {step}");
             assert_eq!(free_addresses(host, &config), 2, "step {step}");
             add(host, &config, "a", &pod);
         });
@@ -100,7 +110,7 @@ fn an_add_killed_at_any_step_is_cleaned_up_by_del() {
 fn addresses_of_killed_adds_and_vanished_namespaces_come_back_without_del() {
     for step in 0..STEPS {
         on_host(|host| {
-            let config = small(host);
+            let config = shaped(host);
             let killed = Namespace::new();
             faulty_add(host, &format!("kill:{step}"), &config, "killed", &killed);
             let vanished = Namespace::new();
@@ -113,9 +123,28 @@ fn addresses_of_killed_adds_and_vanished_namespaces_come_back_without_del() {
                 std::thread::yield_now();
             }
             assert!(call(host, "STATUS", &config, "", &Namespace::new()).ok);
+            assert_eq!(host.devices(), [""; 0], "step {step}");
             assert_eq!(free_addresses(host, &config), 2, "step {step}");
         });
     }
+}
+
+#[test]
+fn a_killed_add_of_a_vanished_namespace_is_no_obstacle() {
+    on_host(|host| {
+        let config = shaped(host);
+        let pod = Namespace::new();
+        assert!(!faulty_add(host, "kill:12", &config, "a", &pod).ok);
+        drop(pod);
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while !host.veths().is_empty() {
+            assert!(std::time::Instant::now() < deadline, "{:?}", host.veths());
+            std::thread::yield_now();
+        }
+        assert_eq!(host.devices().len(), 1, "the ifb");
+        add(host, &config, "a", &Namespace::new());
+        assert_eq!(host.devices().len(), 2);
+    });
 }
 
 #[test]
@@ -194,7 +223,7 @@ fn the_cluster_sees_pods_and_the_rules_do_not_grow() {
 #[test]
 fn gc_removes_what_is_not_valid() {
     on_host(|host| {
-        let mut config = small(host);
+        let mut config = shaped(host);
         let (a, b) = (Namespace::new(), Namespace::new());
         add(host, &config, "a", &a);
         add(host, &config, "b", &b);
@@ -206,6 +235,7 @@ fn gc_removes_what_is_not_valid() {
         config["cni.dev/valid-attachments"] = json!([{ "containerID": "b", "ifname": "eth0" }]);
         assert!(call(host, "GC", &config, "", &a).ok);
         assert!(!a.ip("link").contains("eth0") && b.ip("link").contains("eth0"));
+        assert_eq!(host.devices().len(), 2);
         assert_eq!(free_addresses(host, &config), 1);
         config["cniVersion"] = json!("1.0.0");
         assert_eq!(call(host, "GC", &config, "", &a).error()["code"], 1);
@@ -311,5 +341,22 @@ fn a_hundred_dels_at_once_leave_nothing() {
         assert_eq!(host.veths().len(), 100);
         each("DEL");
         assert_eq!(host.veths(), [""; 0]);
+    });
+}
+
+/// What containerd asks for: a burst that takes longer at this rate than the kernel's clock of queues can count. With the
+/// stock plugin it wraps around.
+#[test]
+fn the_largest_burst_is_not_cut_off_at_a_low_rate() {
+    on_host(|host| {
+        let mut config = small(host);
+        config["runtimeConfig"] =
+            json!({ "bandwidth": { "ingressRate": 1_000_000, "ingressBurst": 4_294_967_295_u32 } });
+        let pod = Namespace::new();
+        let result = add(host, &config, "a", &pod);
+        let rate = throughput(&host.namespace, &pod, address(&result), 3_000_000);
+        assert!(rate > 1_000_000.0, "{rate} bytes a second");
+        config["prevResult"] = result;
+        assert!(call(host, "CHECK", &config, "a", &pod).ok);
     });
 }

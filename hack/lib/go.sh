@@ -54,7 +54,7 @@ build_coredns() { CGO_ENABLED=0 go_build "$1" coredns "" github.com/coredns/core
 build_cni() {
     local module=github.com/containernetworking/plugins/plugins
     CGO_ENABLED=0 go_build "$1" cni "" \
-        $module/main/bridge $module/main/loopback $module/ipam/host-local $module/meta/portmap
+        $module/main/bridge $module/main/loopback $module/ipam/host-local $module/meta/portmap $module/meta/bandwidth
 }
 
 build_hello() { CGO_ENABLED=0 go_build "$1" hello "" .; }

@@ -49,14 +49,15 @@ conflist() {
 gantry_conflist() {
     conflist "$1" '{cniVersion: "1.0.0", name: "gantry", plugins: [
         {type: "gantry-cni", bridge: "cni0", isGateway: true, hairpinMode: true, ipMasq: true, clusterCIDRs: ($pods | split(",")),
-         ipam: {type: "host-local", ranges: $ranges, routes: $routes}}]}'
+         capabilities: {bandwidth: true}, ipam: {type: "host-local", ranges: $ranges, routes: $routes}}]}'
 }
 
 reference_conflist() {
     conflist "$1" '{cniVersion: "1.0.0", name: "reference", plugins: [
         {type: "bridge", bridge: "cni0", isGateway: true, hairpinMode: true, ipMasq: false,
          ipam: {type: "host-local", ranges: $ranges, routes: $routes}},
-        {type: "portmap", capabilities: {portMappings: true}}]}'
+        {type: "portmap", capabilities: {portMappings: true}},
+        {type: "bandwidth", capabilities: {bandwidth: true}}]}'
 }
 
 # The routes to the other nodes' pods.

@@ -61,6 +61,7 @@ fn config(pod_ranges: &[IpNetwork], cluster: &[IpNetwork]) -> Value {
             "ipMasq": true,
             "hairpinMode": true,
             "clusterCIDRs": cluster,
+            "capabilities": { "bandwidth": true },
             "ipam": { "type": "host-local", "ranges": ranges, "routes": routes },
         }],
     })

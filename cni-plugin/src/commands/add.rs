@@ -6,13 +6,13 @@ use std::path::Path;
 
 use rustix::io::Errno;
 
+use crate::commands::reclaim;
 use crate::config::{Ipam, Network};
 use crate::error::{BridgeMismatch, Failure};
 use crate::execute::Executor;
 use crate::lease::{Lease, LeaseError, Leases};
 use crate::netlink::Netlink;
 use crate::netns::Namespace;
-use crate::owner::Owner;
 use crate::plan::{BridgeFacts, HostFacts, Wanted, plan};
 use crate::request::Attachment;
 
@@ -110,7 +110,7 @@ fn lease_all(
             .find(|address| set.range_of(*address).is_some());
         let lease = match leases.allocate(set, owner, &attachment.container, wanted) {
             Err(LeaseError::Exhausted { .. } | LeaseError::Taken { .. }) => {
-                reclaim(host, leases, owner)?;
+                reclaim(host, leases, Some(owner))?;
                 leases.allocate(set, owner, &attachment.container, wanted)?
             }
             other => other?,
@@ -118,11 +118,6 @@ fn lease_all(
         given.push(lease);
     }
     Ok(given)
-}
-
-/// Frees the leases whose veth is gone: of killed ADDs, and of namespaces that vanished without DEL.
-fn reclaim(host: &mut Netlink, leases: &mut Leases, own: Owner) -> Result<(), Failure> {
-    leases.retain(|holder| Ok(holder == own || host.link(&holder.host_ifname())?.is_some()))
 }
 
 fn host_facts(host: &mut Netlink, bridge: &str) -> Result<HostFacts, Failure> {

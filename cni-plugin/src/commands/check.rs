@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 
 use ipnetwork::IpNetwork;
 
+use crate::bandwidth::Bandwidth;
 use crate::config::{ConfigError, Network};
 use crate::error::Failure;
 use crate::lease::Leases;
 use crate::netlink::Netlink;
 use crate::netlink::link::{Link, LinkKind};
 use crate::netns::Namespace;
+use crate::owner::Owner;
 use crate::request::Attachment;
 use crate::result::PreviousResult;
 
@@ -68,6 +70,12 @@ pub(crate) enum CheckError {
         ifname: String,
         /// The address.
         address: IpNetwork,
+    },
+    /// A limit of the bandwidth is missing or another one.
+    #[error("what {device:?} sends is not limited as configured any more")]
+    NotLimited {
+        /// The host's end for what the container receives, its ifb for what it sends.
+        device: String,
     },
     /// The address is not leased to this container.
     #[error("the address {0} is not leased to this container")]
@@ -131,6 +139,7 @@ fn check_host(network: &Network, attachment: &Attachment, addresses: &[IpNetwork
         }
         .into());
     }
+    check_limits(&mut host, &network.bandwidth, attachment.owner(), link.index)?;
     let mut leases = Leases::open(&network.ipam.data_dir, &network.name)?;
     for address in addresses {
         let mut leased = false;
@@ -139,6 +148,29 @@ fn check_host(network: &Network, attachment: &Attachment, addresses: &[IpNetwork
         }
         if !leased {
             return Err(CheckError::NoLease(address.ip()).into());
+        }
+    }
+    Ok(())
+}
+
+fn check_limits(
+    host: &mut Netlink,
+    bandwidth: &Bandwidth,
+    owner: Owner,
+    host_end: u32,
+) -> Result<(), Failure> {
+    let not_limited = |device: String| CheckError::NotLimited { device };
+    if let Some(bucket) = bandwidth.ingress
+        && !host.is_shaped(host_end, bucket)?
+    {
+        return Err(not_limited(owner.host_ifname()).into());
+    }
+    if let Some(bucket) = bandwidth.egress {
+        let name = owner.ifb_name();
+        let ifb = host.link(&name)?.ok_or_else(|| not_limited(name.clone()))?;
+        up(&ifb, &name)?;
+        if !host.is_shaped(ifb.index, bucket)? || !host.is_redirected(host_end, ifb.index)? {
+            return Err(not_limited(name).into());
         }
     }
     Ok(())

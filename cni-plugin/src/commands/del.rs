@@ -15,7 +15,7 @@ pub(crate) fn run(stdin: &[u8], attachment: &Attachment) -> Result<(), Failure> 
     let network = Network::parse(stdin, &attachment.args)?;
     let owner = attachment.owner();
     let mut host = Netlink::open()?;
-    if !detach::delete(&mut host, &owner.host_ifname())? {
+    if !detach::delete(&mut host, &owner.devices())? {
         delete_inside(attachment)?;
     }
     if let Some(mut leases) = Leases::open_existing(&network.ipam.data_dir, &network.name)? {

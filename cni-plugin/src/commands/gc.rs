@@ -32,7 +32,7 @@ pub(crate) fn run(stdin: &[u8]) -> Result<(), Failure> {
         if valid.contains(&holder) {
             return Ok(true);
         }
-        detach::delete(&mut host, &holder.host_ifname())?;
+        detach::delete(&mut host, &holder.devices())?;
         Ok::<_, Failure>(false)
     })
 }

@@ -1,5 +1,6 @@
 //! STATUS: could the next ADD have an address?
 
+use crate::commands::reclaim;
 use crate::config::Network;
 use crate::error::Failure;
 use crate::lease::{LeaseError, Leases};
@@ -15,7 +16,7 @@ pub(crate) fn run(stdin: &[u8]) -> Result<(), Failure> {
         if leases.has_free(set)? {
             continue;
         }
-        leases.retain(|holder| Ok::<_, Failure>(host.link(&holder.host_ifname())?.is_some()))?;
+        reclaim(&mut host, &mut leases, None)?;
         if !leases.has_free(set)? {
             let (range, network) = (set.to_string(), network.name);
             return Err(Failure::Unavailable(LeaseError::Exhausted { range, network }));

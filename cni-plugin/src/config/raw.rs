@@ -62,6 +62,12 @@ pub(super) struct Config {
     #[serde(default, rename = "clusterCIDRs")]
     pub(super) cluster_cidrs: Vec<String>,
 
+    // The limits of every pod, where the `bandwidth` plugin has them.
+    pub(super) ingress_rate: Option<u64>,
+    pub(super) ingress_burst: Option<u64>,
+    pub(super) egress_rate: Option<u64>,
+    pub(super) egress_burst: Option<u64>,
+
     #[serde(default)]
     pub(super) args: Args,
     #[serde(default)]
@@ -142,7 +148,21 @@ pub(super) struct RuntimeConfig {
     pub(super) ip_ranges: Vec<Vec<Range>>,
     #[serde(default)]
     pub(super) port_mappings: Option<Vec<Value>>,
-    pub(super) bandwidth: Option<Value>,
+    pub(super) bandwidth: Option<Bandwidth>,
+}
+
+/// Of the `bandwidth` plugin: bits in a second and bits.
+#[derive(Debug, Default, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Bandwidth {
+    #[serde(default)]
+    pub(super) ingress_rate: Option<u64>,
+    #[serde(default)]
+    pub(super) ingress_burst: Option<u64>,
+    #[serde(default)]
+    pub(super) egress_rate: Option<u64>,
+    #[serde(default)]
+    pub(super) egress_burst: Option<u64>,
 }
 
 /// Go writes an absent text as an empty one.

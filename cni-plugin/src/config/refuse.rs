@@ -78,21 +78,13 @@ fn ipam(config: &Config) -> [Refusal; 2] {
     ]
 }
 
-fn runtime(config: &Config) -> [Refusal; 2] {
+fn runtime(config: &Config) -> [Refusal; 1] {
     let wishes = &config.runtime_config;
-    let bandwidth = wishes.bandwidth.as_ref().map(ToString::to_string);
-    [
-        (
-            "runtimeConfig.portMappings",
-            listed(&wishes.port_mappings),
-            "remove the capability here and chain the portmap plugin after this one",
-        ),
-        (
-            "runtimeConfig.bandwidth",
-            bandwidth,
-            "remove the capability here and chain the bandwidth plugin after this one",
-        ),
-    ]
+    [(
+        "runtimeConfig.portMappings",
+        listed(&wishes.port_mappings),
+        "remove the capability here and chain the portmap plugin after this one",
+    )]
 }
 
 fn quoted(text: &str) -> String {

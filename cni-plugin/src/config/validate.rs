@@ -8,6 +8,7 @@ use ipnetwork::IpNetwork;
 use super::raw::{self, OneOrMany, given};
 use super::refuse;
 use super::{Bridge, ConfigError, Ipam, Network};
+use crate::bandwidth::{Bandwidth, Bucket};
 use crate::owner::Mac;
 use crate::range::{Range, RangeSet, RangeText, network_of, parse_address};
 use crate::request::{CniArgs, INTERFACE_NAME_RULE, is_identifier, is_interface_name};
@@ -35,6 +36,7 @@ pub(super) fn network(config: raw::Config, args: &CniArgs) -> Result<Network, Co
         version,
         bridge: bridge(&config)?,
         mac: requested_mac(&config, args)?,
+        bandwidth: bandwidth(&config)?,
         unmasqueraded,
         previous: previous.map_err(|error| invalid("prevResult", error.to_string()))?,
         valid_attachments,
@@ -132,6 +134,40 @@ fn requested_mac(config: &raw::Config, args: &CniArgs) -> Result<Option<Mac>, Co
             field,
             format!("{text:?} is not a hardware address such as 0a:58:0a:01:02:03"),
         )
+    })
+}
+
+/// As the stock plugin: the configuration's own limits, and without them those of the pod.
+fn bandwidth(config: &raw::Config) -> Result<Bandwidth, ConfigError> {
+    let own = raw::Bandwidth {
+        ingress_rate: config.ingress_rate,
+        ingress_burst: config.ingress_burst,
+        egress_rate: config.egress_rate,
+        egress_burst: config.egress_burst,
+    };
+    let given = [
+        own.ingress_rate,
+        own.ingress_burst,
+        own.egress_rate,
+        own.egress_burst,
+    ];
+    let (fields, limits) = match &config.runtime_config.bandwidth {
+        Some(of_pod) if given.iter().all(Option::is_none) => (
+            [
+                "runtimeConfig.bandwidth.ingressRate",
+                "runtimeConfig.bandwidth.egressRate",
+            ],
+            of_pod,
+        ),
+        Some(_) | None => (["ingressRate", "egressRate"], &own),
+    };
+    let bucket = |field, rate: Option<u64>, burst: Option<u64>| {
+        let bucket = Bucket::new(rate.unwrap_or(0), burst.unwrap_or(0));
+        bucket.map_err(|error| invalid(field, error.to_string()))
+    };
+    Ok(Bandwidth {
+        ingress: bucket(fields[0], limits.ingress_rate, limits.ingress_burst)?,
+        egress: bucket(fields[1], limits.egress_rate, limits.egress_burst)?,
     })
 }
 

@@ -57,6 +57,9 @@ fn kinds(plan: &Plan) -> Vec<&'static str> {
         Step::Masquerade(_) => "masquerade",
         Step::CreateVeth { .. } => "veth",
         Step::SetPort { .. } => "port",
+        Step::CreateIfb { .. } => "ifb",
+        Step::Shape { .. } => "shape",
+        Step::Redirect { .. } => "redirect",
         Step::ConfigurePod { .. } => "pod",
     };
     plan.steps.iter().map(kind).collect()
@@ -105,6 +108,23 @@ fn only_the_veth_is_taken_back() {
     let plan = planned(&network(SHORT), None).unwrap();
     let undo: Vec<_> = plan.steps.iter().filter_map(Step::undo).collect();
     assert_eq!(undo, [Undo::DeleteLink(Owner::new("c", "eth0").host_ifname())]);
+}
+
+#[test]
+fn limits_are_in_force_before_the_pod_is_up_and_are_taken_back() {
+    let limits = r#","ingressRate":8000000,"ingressBurst":800000,"egressRate":8000000,"egressBurst":800000}"#;
+    let network = network(&SHORT.replace('}', limits));
+    let facts = bridge(true, LinkKind::Bridge, &["10.1.2.1/24"]);
+    let plan = planned(&network, Some(&facts)).unwrap();
+    assert_eq!(
+        kinds(&plan)[2..],
+        ["veth", "port", "shape", "ifb", "shape", "redirect", "pod"]
+    );
+    let owner = Owner::new("c", "eth0");
+    let undo: Vec<_> = plan.steps.iter().filter_map(Step::undo).collect();
+    let devices = [owner.host_ifname(), owner.ifb_name()];
+    assert_eq!(undo, devices.map(Undo::DeleteLink));
+    assert_eq!(plan.outcome.interfaces[3].name, owner.ifb_name());
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! A host and pods for black-box tests: each test has network namespaces of its own and runs the real binary.
 //!
-//! `GANTRY_CNI_REFERENCE=<directory>` runs the `bridge`, `host-local` and `loopback` plugins of that directory instead of
+//! `GANTRY_CNI_REFERENCE=<directory>` runs the stock plugins (`bridge`, `host-local` and so on) of that directory instead of
 //! ours: so the tests of `contract.rs` are proven. Tests need root and fail without it.
 
 #![allow(dead_code, reason = "each test file uses its part")]
@@ -15,6 +15,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+
+pub(crate) mod traffic;
 
 /// How long a packet may take to become possible.
 const REACHABLE_WITHIN: Duration = Duration::from_secs(5);
@@ -82,6 +84,18 @@ impl Namespace {
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Moves the calling thread into this namespace.
+    pub(crate) fn enter(&self) {
+        let namespace = std::fs::File::open(&self.path).unwrap();
+        let kind = Some(rustix::thread::LinkNameSpaceType::Network);
+        rustix::thread::move_into_link_name_space(std::os::fd::AsFd::as_fd(&namespace), kind).unwrap();
+    }
+
+    /// The number of the thread that keeps it.
+    pub(crate) fn thread(&self) -> String {
+        thread_of(self)
     }
 
     /// Runs something in this namespace and waits for it.
@@ -183,7 +197,16 @@ impl Host {
 
     /// The names of the veth interfaces of the host.
     pub(crate) fn veths(&self) -> Vec<String> {
-        let listed = self.ip("-o link show type veth");
+        self.links("veth")
+    }
+
+    /// The names of all devices of the host that belong to pods.
+    pub(crate) fn devices(&self) -> Vec<String> {
+        [self.links("veth"), self.links("ifb")].concat()
+    }
+
+    fn links(&self, kind: &str) -> Vec<String> {
+        let listed = self.ip(&format!("-o link show type {kind}"));
         listed
             .lines()
             .filter_map(|line| Some(line.split([' ', '@']).nth(1)?.to_owned()))
@@ -211,6 +234,11 @@ impl Host {
         stdin: &str,
         variables: &[(&str, &str)],
     ) -> Answer {
+        self.call_process(self.prepare(plugin, command, variables), stdin)
+    }
+
+    /// A process for such a call.
+    pub(crate) fn prepare(&self, plugin: &Path, command: &str, variables: &[(&str, &str)]) -> Command {
         let mut process = Command::new(plugin);
         let directory = reference().unwrap_or_else(|| PathBuf::from("/nowhere"));
         process
@@ -231,7 +259,13 @@ impl Host {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit());
-        let mut child = self.namespace.run(move || process.spawn().unwrap());
+        process
+    }
+
+    /// Runs such a process on the host, from this thread.
+    pub(crate) fn call_process(&self, mut process: Command, stdin: &str) -> Answer {
+        self.namespace.enter();
+        let mut child = process.spawn().unwrap();
         // A plugin that fails early does not read its input.
         let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
         let output = child.wait_with_output().unwrap();
