@@ -57,6 +57,8 @@ pub(crate) struct Bridge {
     pub(crate) mtu: Option<u32>,
     /// The bridge has the gateway addresses and the host forwards.
     pub(crate) gateway: bool,
+    /// Another address that is in the way of a gateway's is removed.
+    pub(crate) force_address: bool,
     /// Pods get a default route through the bridge.
     pub(crate) default_gateway: bool,
     /// A pod can reach itself through a service address.
@@ -76,6 +78,8 @@ pub(crate) struct Ipam {
     pub(crate) routes: Vec<Route>,
     /// The directory above the network's own.
     pub(crate) data_dir: PathBuf,
+    /// A file to take name resolution from, unless the configuration has its own.
+    pub(crate) resolv_conf: Option<PathBuf>,
     /// Addresses asked for by the runtime.
     pub(crate) requested: Vec<std::net::IpAddr>,
 }

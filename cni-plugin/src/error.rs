@@ -14,6 +14,7 @@ use crate::masquerade::MasqueradeError;
 use crate::netlink::NetlinkError;
 use crate::netns::NamespaceError;
 use crate::request::EnvironmentError;
+use crate::resolv::ResolvError;
 use crate::sysctl::SysctlError;
 
 /// Our own codes: the kernel refused a change that should have worked.
@@ -40,6 +41,9 @@ pub(crate) enum Failure {
     /// The container's network namespace is not usable.
     #[error(transparent)]
     Namespace(#[from] NamespaceError),
+    /// The file of `ipam.resolvConf` is not readable.
+    #[error(transparent)]
+    Resolv(#[from] ResolvError),
     /// The lease store failed or the range is exhausted.
     #[error(transparent)]
     Lease(#[from] LeaseError),
@@ -104,6 +108,19 @@ pub(crate) enum BridgeMismatch {
         /// The bridge.
         name: String,
     },
+    /// It cannot have an IPv6 address.
+    #[error(
+        "bridge {name:?} cannot have the address {wanted}: IPv6 is switched off there; set net.ipv6.conf.{name}.disable_ipv6=0 or remove the IPv6 range"
+    )]
+    NoIpv6 {
+        /// The bridge.
+        name: String,
+        /// What the configuration asks for.
+        wanted: ipnetwork::IpNetwork,
+        /// How the kernel says so.
+        #[source]
+        source: NetlinkError,
+    },
     /// It carries an address that conflicts with the gateway.
     #[error(
         "bridge {name:?} has the address {found}, this network needs {wanted}: choose another \"bridge\", or remove that address"
@@ -123,7 +140,7 @@ impl Failure {
     pub(crate) fn code(&self) -> u32 {
         match self {
             Self::Environment(_) => 4,
-            Self::Stdin(_) | Self::Stdout(_) => 5,
+            Self::Stdin(_) | Self::Stdout(_) | Self::Resolv(_) => 5,
             Self::Unavailable(_) => 50,
             Self::Config(error) => error.code(),
             Self::Namespace(error) => error.code(),

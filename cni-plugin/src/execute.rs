@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 use rustix::io::Errno;
 
-use crate::error::Failure;
+use crate::error::{BridgeMismatch, Failure};
 use crate::netlink::link::{LinkState, VethPair};
 use crate::netlink::{Netlink, NetlinkError};
 use crate::netns::Namespace;
@@ -71,9 +71,14 @@ impl Executor<'_> {
                 let (up, promiscuous, mtu) = (true, *promiscuous, *mtu);
                 self.host.set_link(index, LinkState { up, promiscuous, mtu })?;
             }
+            Step::RemoveAddress(address) => {
+                let index = self.bridge_index()?;
+                unless(self.host.remove_address(index, *address), Errno::ADDRNOTAVAIL)?;
+            }
             Step::AddGateway(address) => {
                 let index = self.bridge_index()?;
-                unless(self.host.add_address(index, *address), Errno::EXIST)?;
+                let added = unless(self.host.add_address(index, *address), Errno::EXIST);
+                added.map_err(|error| without_ipv6(self.bridge, *address, error))?;
             }
             Step::Forward { ipv4: true } => {
                 sysctl::set("net/ipv4/ip_forward", 1)?;
@@ -151,6 +156,21 @@ fn configure_pod(ifname: &str, addresses: &[IpNetwork], routes: &[Route]) -> Res
         inside.add_route(index, route)?;
     }
     Ok(())
+}
+
+/// How the kernel refuses an address when IPv6 is switched off on the interface or in the kernel.
+fn without_ipv6(bridge: &str, wanted: IpNetwork, source: NetlinkError) -> Failure {
+    match source.kernel_reason() {
+        Some(Errno::ACCESS | Errno::OPNOTSUPP | Errno::AFNOSUPPORT) if wanted.is_ipv6() => {
+            BridgeMismatch::NoIpv6 {
+                name: bridge.to_owned(),
+                wanted,
+                source,
+            }
+            .into()
+        }
+        Some(_) | None => source.into(),
+    }
 }
 
 fn missing(name: &str) -> NetlinkError {

@@ -44,7 +44,9 @@ pub(crate) struct Lease {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LeaseError {
     /// The store is not usable.
-    #[error("cannot {verb} the lease store {path}")]
+    #[error(
+        "cannot {verb} the lease store {path}: it needs room and may not be read-only, else set another ipam.dataDir"
+    )]
     Io {
         /// What failed.
         verb: &'static str,
@@ -252,7 +254,9 @@ impl Leases {
                 path: path.clone(),
                 source,
             };
-            let mut table = Table::open(&path, &self.boot).map_err(failed)?;
+            let Some(mut table) = Table::open_existing(&path, &self.boot).map_err(failed)? else {
+                continue;
+            };
             for (offset, owner) in table.holders().map_err(failed)? {
                 if !keep(owner)? {
                     table.free(offset, self.now_secs).map_err(failed)?;

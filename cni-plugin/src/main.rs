@@ -32,6 +32,7 @@ mod owner;
 mod plan;
 mod range;
 mod request;
+mod resolv;
 mod result;
 mod sysctl;
 mod version;

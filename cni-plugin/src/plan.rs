@@ -31,6 +31,8 @@ pub(crate) enum Step {
     RefuseAdvertisements,
     /// Bring the bridge up; a new one gets its MTU (bytes).
     RaiseBridge { promiscuous: bool, mtu: Option<u32> },
+    /// Take an address of somebody else from the bridge, because the configuration says so.
+    RemoveAddress(IpNetwork),
     /// Give the bridge a gateway address.
     AddGateway(IpNetwork),
     /// Let the host forward.
@@ -80,6 +82,7 @@ impl Step {
             Self::CreateBridge { .. }
             | Self::RefuseAdvertisements
             | Self::RaiseBridge { .. }
+            | Self::RemoveAddress(_)
             | Self::AddGateway(_)
             | Self::Forward { .. }
             | Self::Masquerade(_)
@@ -308,16 +311,16 @@ fn fit_bridge(
         if facts.addresses.contains(wanted) {
             continue;
         }
-        if let Some(found) = facts
-            .addresses
-            .iter()
-            .find(|found| conflicts(found, wanted, gateways))
-        {
-            return Err(BridgeMismatch::OtherAddress {
-                name: settings.name.clone(),
-                found: *found,
-                wanted: *wanted,
-            });
+        let foreign = facts.addresses.iter();
+        for found in foreign.filter(|found| conflicts(found, wanted, gateways)) {
+            if !settings.force_address {
+                return Err(BridgeMismatch::OtherAddress {
+                    name: settings.name.clone(),
+                    found: *found,
+                    wanted: *wanted,
+                });
+            }
+            steps.push(Step::RemoveAddress(*found));
         }
         steps.push(Step::AddGateway(*wanted));
     }

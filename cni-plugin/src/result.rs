@@ -76,14 +76,18 @@ pub(crate) struct Route {
 /// Name resolution, passed on unchanged.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Dns {
+    /// Servers, most wanted first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    nameservers: Vec<String>,
+    pub(crate) nameservers: Vec<String>,
+    /// The local domain.
     #[serde(default, skip_serializing_if = "String::is_empty")]
-    domain: String,
+    pub(crate) domain: String,
+    /// Domains to try for short names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    search: Vec<String>,
+    pub(crate) search: Vec<String>,
+    /// Options of the resolver.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    options: Vec<String>,
+    pub(crate) options: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -110,7 +114,8 @@ struct IpObject {
 }
 
 impl Dns {
-    fn is_empty(&self) -> bool {
+    /// Whether nothing is said.
+    pub(crate) fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 }

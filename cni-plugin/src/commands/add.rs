@@ -15,10 +15,19 @@ use crate::netlink::Netlink;
 use crate::netns::Namespace;
 use crate::plan::{BridgeFacts, HostFacts, Wanted, plan};
 use crate::request::Attachment;
+use crate::resolv;
 
 /// Attaches the container; answers the result object.
 pub(crate) fn run(stdin: &[u8], attachment: &Attachment, path: &Path) -> Result<String, Failure> {
-    let network = Network::parse(stdin, &attachment.args)?;
+    let mut network = Network::parse(stdin, &attachment.args)?;
+    if let Some(file) = network
+        .ipam
+        .resolv_conf
+        .as_ref()
+        .filter(|_| network.dns.is_empty())
+    {
+        network.dns = resolv::read(file)?;
+    }
     let netns = Namespace::open(path)?;
     let mut host = Netlink::open()?;
     let mut leases = Leases::open(&network.ipam.data_dir, &network.name)?;

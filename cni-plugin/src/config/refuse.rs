@@ -20,7 +20,7 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     }
 }
 
-fn bridge(config: &Config) -> [Refusal; 7] {
+fn bridge(config: &Config) -> [Refusal; 6] {
     let flag = |set: bool| set.then(|| "true".to_owned());
     let backend = given(&config.ip_masq_backend).filter(|backend| *backend != "nftables");
     let (vlan, trunk) = (
@@ -33,7 +33,7 @@ fn bridge(config: &Config) -> [Refusal; 7] {
         (
             "macspoofchk",
             flag(config.macspoofchk),
-            "remove it, or use the bridge plugin",
+            "remove it, or use the bridge plugin: addresses are not checked against forgery",
         ),
         (
             "enabledad",
@@ -46,11 +46,6 @@ fn bridge(config: &Config) -> [Refusal; 7] {
             "use the bridge plugin",
         ),
         (
-            "forceAddress",
-            flag(config.force_address),
-            "remove it, and the bridge's other address yourself",
-        ),
-        (
             "ipMasqBackend",
             backend.map(quoted),
             "masquerading uses nftables: remove the field",
@@ -58,24 +53,16 @@ fn bridge(config: &Config) -> [Refusal; 7] {
     ]
 }
 
-fn ipam(config: &Config) -> [Refusal; 2] {
+fn ipam(config: &Config) -> [Refusal; 1] {
     let ipam = config.ipam.as_ref();
     let other = ipam
         .map(|ipam| ipam.plugin_type.as_str())
         .filter(|name| !matches!(*name, "" | "host-local"));
-    let resolv_conf = ipam.and_then(|ipam| given(&ipam.resolv_conf));
-    [
-        (
-            "ipam.type",
-            other.map(quoted),
-            "use \"host-local\", which is built in, or the bridge plugin",
-        ),
-        (
-            "ipam.resolvConf",
-            resolv_conf.map(quoted),
-            "write the servers in \"dns\"",
-        ),
-    ]
+    [(
+        "ipam.type",
+        other.map(quoted),
+        "use \"host-local\", which is built in, or the bridge plugin",
+    )]
 }
 
 fn runtime(config: &Config) -> [Refusal; 1] {

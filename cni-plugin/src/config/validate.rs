@@ -32,15 +32,20 @@ pub(super) fn network(config: raw::Config, args: &CniArgs) -> Result<Network, Co
             .map(|entry| (entry.container_id.clone(), entry.ifname.clone()))
             .collect()
     });
+    let (bridge, ipam) = (bridge(&config)?, ipam(&config, args)?);
+    let mut ranges = ipam.sets.iter().flat_map(|set| &set.0);
+    if bridge.mtu.is_some_and(|mtu| mtu < 1280) && ranges.any(|range| range.subnet.is_ipv6()) {
+        return Err(invalid("mtu", "IPv6 needs 1280 bytes or more"));
+    }
     Ok(Network {
         version,
-        bridge: bridge(&config)?,
+        bridge,
         mac: requested_mac(&config, args)?,
         bandwidth: bandwidth(&config)?,
         unmasqueraded,
         previous: previous.map_err(|error| invalid("prevResult", error.to_string()))?,
         valid_attachments,
-        ipam: ipam(&config, args)?,
+        ipam,
         name: config.name,
         dns: config.dns,
     })
@@ -73,11 +78,11 @@ fn bridge(config: &raw::Config) -> Result<Bridge, ConfigError> {
     }
     let mtu = match u32::try_from(config.mtu) {
         Ok(0) => None,
-        Ok(mtu) if (1280..=65535).contains(&mtu) => Some(mtu),
+        Ok(mtu) if (68..=65535).contains(&mtu) => Some(mtu),
         Ok(_) | Err(_) => {
             return Err(invalid(
                 "mtu",
-                format!("{}: use 1280 to 65535 bytes, or 0 for the default", config.mtu),
+                format!("{}: use 68 to 65535 bytes, or 0 for the default", config.mtu),
             ));
         }
     };
@@ -94,6 +99,7 @@ fn bridge(config: &raw::Config) -> Result<Bridge, ConfigError> {
         name,
         mtu,
         gateway: config.is_gateway.unwrap_or(false) || default_gateway,
+        force_address: config.force_address,
         default_gateway,
         hairpin,
         promiscuous: config.promisc_mode,
@@ -212,6 +218,7 @@ fn ipam(config: &raw::Config, args: &CniArgs) -> Result<Ipam, ConfigError> {
         sets,
         routes,
         data_dir,
+        resolv_conf: given(&ipam.resolv_conf).map(PathBuf::from),
         requested,
     })
 }

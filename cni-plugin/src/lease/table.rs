@@ -48,18 +48,19 @@ impl Table {
             .create(true)
             .truncate(false)
             .open(path)?;
-        let mut wanted = [0; BOOT_AT + BOOT_BYTES];
-        wanted[..BOOT_AT].copy_from_slice(MAGIC);
-        let boot = boot.as_bytes();
-        let boot = &boot[..boot.len().min(BOOT_BYTES)];
-        wanted[BOOT_AT..BOOT_AT + boot.len()].copy_from_slice(boot);
-        let mut found = [0; BOOT_AT + BOOT_BYTES];
-        read_up_to(&file, &mut found, 0)?;
-        if found != wanted {
+        let wanted = header(boot);
+        if !begins_with(&file, &wanted)? {
             file.set_len(0)?;
             file.write_all_at(&wanted, 0)?;
         }
         Ok(Self { file })
+    }
+
+    /// Opens a table that has leases of this boot, and writes nothing: there may be no room to.
+    pub(super) fn open_existing(path: &Path, boot: &str) -> io::Result<Option<Self>> {
+        let file = File::options().read(true).write(true).open(path)?;
+        let known = begins_with(&file, &header(boot))?;
+        Ok(known.then_some(Self { file }))
     }
 
     /// The next address of the range to lease, or none.
@@ -210,6 +211,21 @@ impl Slot {
         bytes[21..21 + length].copy_from_slice(&label[..length]);
         bytes
     }
+}
+
+fn header(boot: &str) -> [u8; BOOT_AT + BOOT_BYTES] {
+    let mut header = [0; BOOT_AT + BOOT_BYTES];
+    header[..BOOT_AT].copy_from_slice(MAGIC);
+    let boot = boot.as_bytes();
+    let boot = &boot[..boot.len().min(BOOT_BYTES)];
+    header[BOOT_AT..BOOT_AT + boot.len()].copy_from_slice(boot);
+    header
+}
+
+fn begins_with(file: &File, header: &[u8; BOOT_AT + BOOT_BYTES]) -> io::Result<bool> {
+    let mut found = [0; BOOT_AT + BOOT_BYTES];
+    read_up_to(file, &mut found, 0)?;
+    Ok(found == *header)
 }
 
 fn slot_at(offset: u32) -> u64 {

@@ -55,6 +55,24 @@ impl Netlink {
     }
 }
 
+impl Netlink {
+    /// Removes an address.
+    pub(crate) fn remove_address(&mut self, index: u32, address: IpNetwork) -> Result<(), NetlinkError> {
+        let mut message = AddressMessage::default();
+        message.header.index = index;
+        message.header.prefix_len = address.prefix();
+        message.header.family = if address.is_ipv4() {
+            AddressFamily::Inet
+        } else {
+            AddressFamily::Inet6
+        };
+        message.attributes = vec![AddressAttribute::Local(address.ip())];
+        self.change(RouteNetlinkMessage::DelAddress(message), 0, || {
+            format!("remove the address {address} from the interface number {index}")
+        })
+    }
+}
+
 fn read(message: &AddressMessage) -> Option<IpNetwork> {
     let (mut local, mut address) = (None, None);
     for attribute in &message.attributes {

@@ -52,6 +52,7 @@ fn kinds(plan: &Plan) -> Vec<&'static str> {
         Step::CreateBridge { .. } => "create",
         Step::RefuseAdvertisements => "refuse-ra",
         Step::RaiseBridge { .. } => "raise",
+        Step::RemoveAddress(_) => "remove",
         Step::AddGateway(_) => "gateway",
         Step::Forward { .. } => "forward",
         Step::Masquerade(_) => "masquerade",
@@ -140,6 +141,14 @@ fn a_bridge_of_someone_else_is_used_if_it_fits() {
     let other = bridge(true, LinkKind::Bridge, &["172.17.0.1/16"]);
     let error = planned(&network, Some(&other)).unwrap_err();
     assert!(error.to_string().contains("172.17.0.1/16") && error.to_string().contains("10.1.2.1/24"));
+    let mut forced = network.clone();
+    forced.bridge.force_address = true;
+    let plan = planned(&forced, Some(&other)).unwrap();
+    assert_eq!(kinds(&plan)[..2], ["remove", "gateway"]);
+    assert_eq!(
+        plan.steps[0],
+        Step::RemoveAddress("172.17.0.1/16".parse().unwrap())
+    );
     let veth = bridge(true, LinkKind::Veth, &[]);
     assert!(matches!(
         planned(&network, Some(&veth)),

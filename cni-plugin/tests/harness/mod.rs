@@ -125,6 +125,11 @@ impl Namespace {
         self.run(move || std::fs::read_to_string(path).unwrap().trim().to_owned())
     }
 
+    pub(crate) fn write(&self, path: &str, value: &'static str) {
+        let path = path.to_owned();
+        self.run(move || std::fs::write(path, value).unwrap());
+    }
+
     /// A UDP service that answers each datagram with the address that it came from.
     pub(crate) fn serve(&self, address: SocketAddr) {
         // The stock plugin leaves the gateway's IPv6 address to duplicate address detection for a second.
