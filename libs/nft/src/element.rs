@@ -1,5 +1,6 @@
 //! Elements of sets and maps, written straight into the message: the one encoding whose cost counts.
 
+use crate::transaction::{comment_data, read_comment};
 use crate::uapi::{data, element as attr, expr};
 use crate::wire::{Attrs, Writer};
 
@@ -40,10 +41,38 @@ pub struct Element<'a> {
     pub value: Value<'a>,
 }
 
+/// One element with all that can be said about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Labelled<'a> {
+    /// The element.
+    pub element: Element<'a>,
+    /// In a set of ranges the last key, field by field, inclusive; `None` elsewhere.
+    pub last: Option<&'a [u8]>,
+    /// A comment that `nft list` shows, of which 127 bytes are kept; empty for none.
+    pub comment: &'a str,
+}
+
+impl<'a> From<Element<'a>> for Labelled<'a> {
+    fn from(element: Element<'a>) -> Self {
+        Self {
+            element,
+            last: None,
+            comment: "",
+        }
+    }
+}
+
 /// Writes one element of a list.
-pub(crate) fn write_element(w: &mut Writer, element: Element<'_>) {
+pub(crate) fn write_element(w: &mut Writer, item: Labelled<'_>) {
+    let element = item.element;
     w.nest(expr::LIST_ELEM, |w| {
         w.nest(attr::KEY, |w| w.bytes(data::VALUE, element.key));
+        if let Some(last) = item.last {
+            w.nest(attr::KEY_END, |w| w.bytes(data::VALUE, last));
+        }
+        if !item.comment.is_empty() {
+            w.bytes(attr::USERDATA, &comment_data(attr::UDATA_COMMENT, item.comment));
+        }
         match element.value {
             Value::Member => {}
             Value::IntervalEnd => w.be32(attr::FLAGS, attr::FLAG_INTERVAL_END),
@@ -85,6 +114,22 @@ pub(crate) fn read_element(attrs: Attrs<'_>) -> Option<Element<'_>> {
     Some(Element { key, value })
 }
 
+/// The same with its label.
+pub(crate) fn read_labelled(attrs: Attrs<'_>) -> Option<Labelled<'_>> {
+    let last = match attrs.nested(attr::KEY_END) {
+        Some(end) => Some(end.get(data::VALUE)?),
+        None => None,
+    };
+    let user_data = attrs.get(attr::USERDATA);
+    Some(Labelled {
+        element: read_element(attrs)?,
+        last,
+        comment: user_data
+            .and_then(|bytes| read_comment(bytes, attr::UDATA_COMMENT))
+            .unwrap_or_default(),
+    })
+}
+
 fn read_verdict(attrs: Attrs<'_>) -> Option<Verdict<'_>> {
     let code = i32::from_be_bytes(*attrs.get(data::VERDICT_CODE)?.first_chunk()?);
     let chain = attrs.string(data::VERDICT_CHAIN);
@@ -116,9 +161,33 @@ mod tests {
         for value in values {
             let element = Element { key: &[9; 12], value };
             let mut w = Writer::default();
-            write_element(&mut w, element);
+            write_element(&mut w, element.into());
             let attrs = Attrs(&w.buf).nested(expr::LIST_ELEM).expect("list element");
             assert_eq!(read_element(attrs), Some(element));
+            assert_eq!(read_labelled(attrs), Some(element.into()));
+        }
+    }
+
+    #[test]
+    fn labels_and_ranges_read_back() {
+        let item = Labelled {
+            element: Element {
+                key: &[1; 8],
+                value: Value::Member,
+            },
+            last: Some(&[2; 8]),
+            comment: "who made it",
+        };
+        let mut w = Writer::default();
+        write_element(&mut w, item);
+        let attrs = Attrs(&w.buf).nested(expr::LIST_ELEM).expect("list element");
+        assert_eq!(read_labelled(attrs), Some(item));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_the_reader_panic(bytes: Vec<u8>) {
+            let _ = read_labelled(Attrs(&bytes));
         }
     }
 }

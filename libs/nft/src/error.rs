@@ -49,6 +49,14 @@ impl CommitError {
     }
 }
 
+impl CommitError {
+    /// True if somebody changed a table after the transaction's generation: ask again and decide anew.
+    #[must_use]
+    pub fn is_outdated(&self) -> bool {
+        self.errno() == Some(ERESTART)
+    }
+}
+
 /// Why a question was not answered. Retry makes sense.
 #[derive(Debug, Error)]
 pub enum QueryError {
@@ -82,5 +90,7 @@ impl QueryError {
     }
 }
 
+/// "Interrupted system call should be restarted", the kernel's answer to a transaction of an older generation.
+const ERESTART: i32 = 85;
 /// "No such file or directory", the kernel's answer for an object that does not exist.
 pub(crate) const ENOENT: i32 = 2;

@@ -22,7 +22,7 @@ mod uapi;
 mod wire;
 
 pub use conntrack::{Conntrack, Flow, FlowFilter};
-pub use element::{Element, Value, Verdict};
+pub use element::{Element, Labelled, Value, Verdict};
 pub use error::{CommitError, OpenError, QueryError};
 pub use monitor::{Monitor, Seen};
 pub use query::{Listing, TableInfo};
@@ -149,6 +149,8 @@ pub struct Set<'a> {
     pub data: SetData<'a>,
     /// Holds intervals: each start element is followed by its exclusive end ([`Value::IntervalEnd`]).
     pub interval: bool,
+    /// Holds ranges in each field of the key, both ends included ([`Labelled::last`]).
+    pub ranges: bool,
     /// Rules add elements, with timeouts.
     pub dynamic: bool,
     /// Limit for dynamic sets.
@@ -164,6 +166,7 @@ impl<'a> Set<'a> {
             key,
             data: SetData::None,
             interval: false,
+            ranges: false,
             dynamic: false,
             max_elements: None,
         }
@@ -185,6 +188,15 @@ impl<'a> Set<'a> {
             dynamic: true,
             max_elements: Some(max_elements),
             ..Self::map(name, key, data)
+        }
+    }
+
+    /// A set whose elements are a range in each field of the key, which has at least two.
+    #[must_use]
+    pub fn ranges(name: &'a str, key: &'a [FieldType]) -> Self {
+        Self {
+            ranges: true,
+            ..Self::new(name, key)
         }
     }
 

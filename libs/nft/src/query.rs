@@ -1,6 +1,6 @@
 //! Questions about what is in the kernel.
 
-use crate::element::{Element, Value, read_element, write_element};
+use crate::element::{Element, Labelled, Value, read_element, read_labelled, write_element};
 use crate::error::QueryError;
 use crate::transaction::read_comment;
 use crate::uapi::{chain, element, msg, nfnl, nlm, set, table};
@@ -26,10 +26,19 @@ pub struct Listing {
 impl Listing {
     /// The elements, in the kernel's order.
     pub fn iter(&self) -> impl Iterator<Item = Element<'_>> {
+        self.attrs().filter_map(read_element)
+    }
+
+    /// The elements with their comments and the ends of their ranges.
+    pub fn labelled(&self) -> impl Iterator<Item = Labelled<'_>> {
+        self.attrs().filter_map(read_labelled)
+    }
+
+    fn attrs(&self) -> impl Iterator<Item = Attrs<'_>> {
         replies(&self.bytes, msg::NEW_ELEMENT)
             .filter_map(|attrs| attrs.nested(element::LIST_ELEMENTS))
             .flatten()
-            .filter_map(|(_, bytes)| read_element(Attrs(bytes)))
+            .map(|(_, bytes)| Attrs(bytes))
     }
 }
 
@@ -125,13 +134,11 @@ impl Nft {
             w.string(element::LIST_TABLE, table);
             w.string(element::LIST_SET, set);
             w.nest(element::LIST_ELEMENTS, |w| {
-                write_element(
-                    w,
-                    Element {
-                        key,
-                        value: Value::Member,
-                    },
-                )
+                let member = Element {
+                    key,
+                    value: Value::Member,
+                };
+                write_element(w, member.into());
             });
         });
         match self.socket.query("an element", &ask) {

@@ -11,6 +11,7 @@ use crate::uapi::{data, expr};
 use crate::wire::Writer;
 
 mod field;
+mod map;
 
 pub use field::Field;
 

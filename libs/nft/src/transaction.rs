@@ -1,6 +1,6 @@
 //! A transaction: messages about one table that the kernel applies together or not at all.
 
-use crate::element::{Element, write_element};
+use crate::element::{Labelled, write_element};
 use crate::rule::Rule;
 use crate::uapi::{chain, element, msg, nfnl, nlm, rule, set, table};
 use crate::wire::{Attrs, Head, Mark, Messages, Writer};
@@ -29,16 +29,29 @@ impl Transaction {
     /// An empty transaction for a table.
     #[must_use]
     pub fn new(family: Family, table: &str) -> Self {
-        let mut tx = Self {
+        let mut tx = Self::unopened(family, table);
+        tx.batch_message(nfnl::BATCH_BEGIN, None);
+        tx
+    }
+
+    /// An empty transaction that the kernel takes only if nothing was changed since this generation
+    /// ([`crate::Nft::generation`], [`crate::CommitError::is_outdated`]).
+    #[must_use]
+    pub fn at_generation(family: Family, table: &str, generation: u32) -> Self {
+        let mut tx = Self::unopened(family, table);
+        tx.batch_message(nfnl::BATCH_BEGIN, Some(generation));
+        tx
+    }
+
+    fn unopened(family: Family, table: &str) -> Self {
+        Self {
             family,
             table: table.to_owned(),
             writer: Writer::default(),
             next_seq: FIRST_SEQ,
             last_message: 0,
             next_set_id: 1,
-        };
-        tx.batch_message(nfnl::BATCH_BEGIN);
-        tx
+        }
     }
 
     /// True if nothing was added.
@@ -136,6 +149,9 @@ impl Transaction {
         if new.interval {
             flags |= set::FLAG_INTERVAL;
         }
+        if new.ranges {
+            flags |= set::FLAG_INTERVAL | set::FLAG_CONCAT;
+        }
         if new.dynamic {
             flags |= set::FLAG_TIMEOUT | set::FLAG_EVAL;
         }
@@ -147,8 +163,8 @@ impl Transaction {
             w.be32(set::DATA_TYPE, data_type);
             w.be32(set::DATA_LEN, data_len);
         }
-        if let Some(size) = new.max_elements {
-            w.nest(set::DESC, |w| w.be32(set::DESC_SIZE, size));
+        if new.max_elements.is_some() || new.ranges {
+            w.nest(set::DESC, |w| describe_set(w, family, new));
         }
         w.be32(set::ID, id);
         self.writer.end_message(mark);
@@ -163,17 +179,29 @@ impl Transaction {
     }
 
     /// Adds elements to a set or map.
-    pub fn add_elements<'e>(&mut self, set: &str, elements: impl IntoIterator<Item = Element<'e>>) {
+    pub fn add_elements<'e, E: Into<Labelled<'e>>>(
+        &mut self,
+        set: &str,
+        elements: impl IntoIterator<Item = E>,
+    ) {
         self.elements(msg::NEW_ELEMENT, nlm::CREATE, set, elements);
     }
 
     /// Adds elements; an error if one exists already.
-    pub fn create_elements<'e>(&mut self, set: &str, elements: impl IntoIterator<Item = Element<'e>>) {
+    pub fn create_elements<'e, E: Into<Labelled<'e>>>(
+        &mut self,
+        set: &str,
+        elements: impl IntoIterator<Item = E>,
+    ) {
         self.elements(msg::NEW_ELEMENT, nlm::CREATE | nlm::EXCL, set, elements);
     }
 
     /// Deletes elements by key; an error if one is missing.
-    pub fn delete_elements<'e>(&mut self, set: &str, elements: impl IntoIterator<Item = Element<'e>>) {
+    pub fn delete_elements<'e, E: Into<Labelled<'e>>>(
+        &mut self,
+        set: &str,
+        elements: impl IntoIterator<Item = E>,
+    ) {
         self.elements(msg::DEL_ELEMENT, 0, set, elements);
     }
 
@@ -185,12 +213,12 @@ impl Transaction {
         self.writer.end_message(mark);
     }
 
-    fn elements<'e>(
+    fn elements<'e, E: Into<Labelled<'e>>>(
         &mut self,
         kind: u16,
         flags: u16,
         set: &str,
-        elements: impl IntoIterator<Item = Element<'e>>,
+        elements: impl IntoIterator<Item = E>,
     ) {
         let mut open: Option<(Mark, Mark)> = None;
         for item in elements {
@@ -204,7 +232,7 @@ impl Transaction {
                     (message, self.writer.begin(element::LIST_ELEMENTS))
                 }
             };
-            write_element(&mut self.writer, item);
+            write_element(&mut self.writer, item.into());
             open = Some((message, list));
         }
         self.close_list(open);
@@ -221,7 +249,7 @@ impl Transaction {
     pub(crate) fn finish(&mut self) -> (&[u8], u32) {
         let last_seq = self.next_seq - 1;
         self.writer.or_flags(self.last_message, nlm::ACK);
-        self.batch_message(nfnl::BATCH_END);
+        self.batch_message(nfnl::BATCH_END, None);
         (&self.writer.buf, last_seq)
     }
 
@@ -283,7 +311,7 @@ impl Transaction {
         self.writer.begin_message(head)
     }
 
-    fn batch_message(&mut self, kind: u16) {
+    fn batch_message(&mut self, kind: u16, generation: Option<u32>) {
         let head = Head {
             kind,
             flags: nlm::REQUEST,
@@ -294,6 +322,9 @@ impl Transaction {
         };
         self.next_seq += 1;
         let mark = self.writer.begin_message(head);
+        if let Some(generation) = generation {
+            self.writer.be32(nfnl::BATCH_GENERATION, generation);
+        }
         self.writer.end_message(mark);
     }
 }
@@ -303,8 +334,24 @@ fn count(attrs: Attrs<'_>) -> usize {
     attrs.nested(element::LIST_ELEMENTS).map_or(0, Iterator::count)
 }
 
+/// How large a set may become, and where the fields of a set of ranges end.
+fn describe_set(w: &mut Writer, family: Family, new: &Set<'_>) {
+    if let Some(size) = new.max_elements {
+        w.be32(set::DESC_SIZE, size);
+    }
+    if !new.ranges {
+        return;
+    }
+    w.nest(set::DESC_CONCAT, |w| {
+        for field in new.key {
+            let (_, len) = field_types(family, &[*field]);
+            w.nest(set::DESC_FIELD, |w| w.be32(set::DESC_FIELD_LEN, len));
+        }
+    });
+}
+
 /// A comment in nft's own user data format: type, length, zero-terminated text.
-fn comment_data(kind: u8, comment: &str) -> Vec<u8> {
+pub(crate) fn comment_data(kind: u8, comment: &str) -> Vec<u8> {
     let text = &comment.as_bytes()[..comment.len().min(127)];
     let mut out = vec![kind, u8::try_from(text.len() + 1).expect("at most 128")];
     out.extend_from_slice(text);

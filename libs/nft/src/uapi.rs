@@ -30,6 +30,8 @@ pub(crate) mod nfnl {
     pub(crate) const SUBSYS_NFTABLES: u16 = 10;
     pub(crate) const BATCH_BEGIN: u16 = 0x10;
     pub(crate) const BATCH_END: u16 = 0x11;
+    /// Attribute of a batch's first message: the generation that it was made for.
+    pub(crate) const BATCH_GENERATION: u16 = 1;
 }
 
 /// Message types of the nf_tables subsystem.
@@ -89,11 +91,15 @@ pub(crate) mod set {
     pub(crate) const DESC: u16 = 9;
     pub(crate) const ID: u16 = 10;
     pub(crate) const DESC_SIZE: u16 = 1;
+    pub(crate) const DESC_CONCAT: u16 = 2;
+    pub(crate) const DESC_FIELD: u16 = 1;
+    pub(crate) const DESC_FIELD_LEN: u16 = 1;
 
     pub(crate) const FLAG_INTERVAL: u32 = 0x4;
     pub(crate) const FLAG_MAP: u32 = 0x8;
     pub(crate) const FLAG_TIMEOUT: u32 = 0x10;
     pub(crate) const FLAG_EVAL: u32 = 0x20;
+    pub(crate) const FLAG_CONCAT: u32 = 0x80;
     /// The data type that says "verdict".
     pub(crate) const DATA_VERDICT: u32 = 0xffff_ff00;
 }
@@ -105,7 +111,11 @@ pub(crate) mod element {
     pub(crate) const KEY: u16 = 1;
     pub(crate) const DATA: u16 = 2;
     pub(crate) const FLAGS: u16 = 3;
+    pub(crate) const USERDATA: u16 = 6;
+    pub(crate) const KEY_END: u16 = 10;
     pub(crate) const FLAG_INTERVAL_END: u32 = 1;
+    /// Type of the comment in the user data of an element.
+    pub(crate) const UDATA_COMMENT: u8 = 0;
 }
 
 pub(crate) mod data {

@@ -5,8 +5,8 @@
 mod support;
 
 use gantry_nft::{
-    ChainKind, CommitError, Element, Family, FibKey, Field, FieldType, Hook, HookPoint, Interface, Nft, Rule,
-    Set, SetData, Transaction, Value, Verdict,
+    ChainKind, CommitError, Element, Family, FibKey, Field, FieldType, Hook, HookPoint, Interface, Labelled,
+    Nft, Rule, Set, SetData, Transaction, Value, Verdict,
 };
 
 use support::{in_netns, run};
@@ -328,5 +328,65 @@ fn tables_chains_and_sets_are_found_by_name() {
         tx.delete_table();
         nft.commit(tx).unwrap();
         assert_eq!(nft.table(Family::Ipv4, TABLE).unwrap(), None);
+    });
+}
+
+#[test]
+fn ranges_and_comments_list_back_and_match() {
+    in_netns(|| {
+        for family in [Family::Ipv4, Family::Ipv6] {
+            let mut nft = Nft::open().unwrap();
+            let mut tx = skeleton(family);
+            let pair = [FieldType::Address, FieldType::Address];
+            tx.add_set(&Set::ranges("near", &pair));
+            let both = [Field::Saddr, Field::Daddr];
+            tx.add_rule("post", &Rule::new(family).on(&both).in_set("near").masquerade());
+            let random = Field::Random {
+                modulus: 1,
+                offset: 0,
+            };
+            let key = [Field::Daddr, Field::L4Proto, Field::Dport, random];
+            tx.add_rule("post", &Rule::new(family).on(&key).in_map("endpoints").counter());
+            let (first, last) = (vec![8; 8], vec![9; 8]);
+            let wide = if family == Family::Ipv4 { 1 } else { 4 };
+            let (first, last) = (first.repeat(wide), last.repeat(wide));
+            let item = Labelled {
+                element: Element {
+                    key: &first,
+                    value: Value::Member,
+                },
+                last: Some(&last),
+                comment: "a label",
+            };
+            tx.create_elements("near", [item]);
+            nft.commit(tx).unwrap();
+            let listing = nft.elements(family, TABLE, "near").unwrap();
+            assert_eq!(listing.labelled().collect::<Vec<_>>(), [item]);
+            let mut tx = Transaction::new(family, TABLE);
+            tx.delete_elements("near", [item]);
+            tx.create_elements("near", [item]);
+            nft.commit(tx).expect("replaced in one transaction");
+        }
+        let text = list();
+        assert!(
+            text.contains("8.8.8.8-9.9.9.9 . 8.8.8.8-9.9.9.9 comment \"a label\""),
+            "{text}"
+        );
+    });
+}
+
+#[test]
+fn a_transaction_of_an_older_generation_is_refused() {
+    in_netns(|| {
+        let mut nft = Nft::open().unwrap();
+        let made_for = nft.generation().unwrap();
+        let at_generation = || {
+            let mut tx = Transaction::at_generation(Family::Ipv4, TABLE, made_for);
+            tx.add_table("");
+            tx
+        };
+        nft.commit(at_generation()).unwrap();
+        let error = nft.commit(at_generation()).unwrap_err();
+        assert!(error.is_outdated(), "{error:?}");
     });
 }
