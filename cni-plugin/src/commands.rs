@@ -4,6 +4,7 @@ use crate::error::Failure;
 use crate::lease::Leases;
 use crate::netlink::Netlink;
 use crate::owner::Owner;
+use crate::ports;
 
 pub(crate) mod add;
 pub(crate) mod check;
@@ -19,7 +20,8 @@ fn reclaim(host: &mut Netlink, leases: &mut Leases, own: Option<Owner>) -> Resul
         if Some(holder) == own || host.link(&holder.host_ifname())?.is_some() {
             return Ok(true);
         }
-        // Unlike the veth it does not go with the namespace.
+        // Unlike the veth these do not go with the namespace.
+        ports::remove(|port| Ok::<_, Failure>(port.owner == holder))?;
         host.delete_link(&holder.ifb_name())?;
         Ok(false)
     })

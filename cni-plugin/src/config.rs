@@ -14,11 +14,13 @@ use ipnetwork::IpNetwork;
 
 use crate::bandwidth::Bandwidth;
 use crate::owner::Mac;
+use crate::ports::PortMappings;
 use crate::range::{RangeError, RangeSet};
 use crate::request::CniArgs;
 use crate::result::{Dns, PreviousResult, Route};
 use crate::version::Version;
 
+mod ports;
 mod raw;
 mod refuse;
 mod validate;
@@ -40,6 +42,8 @@ pub(crate) struct Network {
     pub(crate) mac: Option<Mac>,
     /// The pod's limits.
     pub(crate) bandwidth: Bandwidth,
+    /// Ports of the host that the runtime wants to lead to the container.
+    pub(crate) ports: PortMappings,
     /// Passed on into the result.
     pub(crate) dns: Dns,
     /// The result of the last ADD, at CHECK and DEL.
@@ -192,6 +196,19 @@ impl Network {
     pub(crate) fn parse(stdin: &[u8], args: &CniArgs) -> Result<Self, ConfigError> {
         let config: raw::Config = serde_json::from_slice(stdin).map_err(ConfigError::Decode)?;
         validate::network(config, args)
+    }
+
+    /// The network without what the runtime wishes for one container, for commands that need no wish: a container whose
+    /// wishes ADD refused can be deleted.
+    pub(crate) fn parse_without_wishes(stdin: &[u8]) -> Result<Self, ConfigError> {
+        let mut config: raw::Config = serde_json::from_slice(stdin).map_err(ConfigError::Decode)?;
+        config.args = raw::Args::default();
+        // The ranges are the network's: it may have no others.
+        config.runtime_config = raw::RuntimeConfig {
+            ip_ranges: config.runtime_config.ip_ranges,
+            ..raw::RuntimeConfig::default()
+        };
+        validate::network(config, &CniArgs::default())
     }
 }
 

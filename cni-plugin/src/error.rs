@@ -13,6 +13,7 @@ use crate::lease::LeaseError;
 use crate::masquerade::MasqueradeError;
 use crate::netlink::NetlinkError;
 use crate::netns::NamespaceError;
+use crate::ports::PortError;
 use crate::request::EnvironmentError;
 use crate::resolv::ResolvError;
 use crate::sysctl::SysctlError;
@@ -25,6 +26,8 @@ const CODE_DAMAGED: u32 = 101;
 const CODE_ATTACHED: u32 = 102;
 /// Our own codes: the bridge is not usable for this network.
 const CODE_BRIDGE: u32 = 103;
+/// Our own codes: another pod has the host port.
+const CODE_PORT: u32 = 104;
 
 /// Any failure of a command.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +70,9 @@ pub(crate) enum Failure {
     /// The masquerade rules could not be made.
     #[error(transparent)]
     Masquerade(#[from] MasqueradeError),
+    /// The host's ports could not be led to the pod.
+    #[error(transparent)]
+    Ports(#[from] PortError),
     /// The bridge exists but does not fit.
     #[error(transparent)]
     Bridge(#[from] BridgeMismatch),
@@ -147,6 +153,8 @@ impl Failure {
             Self::Lease(error) => error.code(),
             Self::Sysctl(_) => 5,
             Self::Netlink(_) | Self::NoModule { .. } | Self::Masquerade(_) => CODE_KERNEL,
+            Self::Ports(PortError::Taken { .. }) => CODE_PORT,
+            Self::Ports(_) => CODE_KERNEL,
             Self::Check(_) => CODE_DAMAGED,
             Self::Attached { .. } => CODE_ATTACHED,
             Self::Bridge(_) => CODE_BRIDGE,

@@ -10,6 +10,7 @@ use crate::netlink::link::{LinkState, VethPair};
 use crate::netlink::{Netlink, NetlinkError};
 use crate::netns::Namespace;
 use crate::plan::{Step, Undo};
+use crate::ports;
 use crate::result::Route;
 use crate::sysctl;
 
@@ -48,7 +49,8 @@ impl Executor<'_> {
     fn undo(&mut self, steps: Vec<Undo>) {
         for step in steps.into_iter().rev() {
             let undone = match &step {
-                Undo::DeleteLink(name) => self.host.delete_link(name),
+                Undo::DeleteLink(name) => self.host.delete_link(name).map(drop).map_err(Failure::from),
+                Undo::UnmapPorts { owner, ipv4 } => ports::unmap(*ipv4, *owner).map_err(Failure::from),
             };
             if let Err(error) = undone {
                 eprintln!("gantry-cni: could not take back {step:?}: {error}");
@@ -63,9 +65,7 @@ impl Executor<'_> {
                 // Another ADD, of another network, was faster: its bridge does as well.
                 unless(made, Errno::EXIST)?;
             }
-            Step::RefuseAdvertisements => {
-                sysctl::set(&format!("net/ipv6/conf/{}/accept_ra", self.bridge), 0)?;
-            }
+            Step::RefuseAdvertisements => self.set_bridge("ipv6", "accept_ra", 0)?,
             Step::RaiseBridge { promiscuous, mtu } => {
                 let index = self.bridge_index()?;
                 let (up, promiscuous, mtu) = (true, *promiscuous, *mtu);
@@ -116,7 +116,14 @@ impl Executor<'_> {
                 self.netns
                     .run(|| configure_pod(self.ifname, addresses, routes))??;
             }
+            Step::MapPorts(wanted) => ports::map(wanted, self.host)?,
+            Step::RouteLoopback => self.set_bridge("ipv4", "route_localnet", 1)?,
         }
+        Ok(())
+    }
+
+    fn set_bridge(&self, family: &str, setting: &str, value: u8) -> Result<(), Failure> {
+        sysctl::set(&format!("net/{family}/conf/{}/{setting}", self.bridge), value)?;
         Ok(())
     }
 

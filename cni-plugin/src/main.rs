@@ -30,6 +30,7 @@ mod netlink;
 mod netns;
 mod owner;
 mod plan;
+mod ports;
 mod range;
 mod request;
 mod resolv;

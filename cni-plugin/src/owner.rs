@@ -92,7 +92,7 @@ impl fmt::Display for Mac {
 }
 
 /// FNV-1a, 128 bit.
-fn digest(parts: &[&[u8]]) -> u128 {
+pub(crate) fn digest(parts: &[&[u8]]) -> u128 {
     const OFFSET: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
     const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
     let bytes = parts.iter().flat_map(|part| part.iter());

@@ -15,12 +15,14 @@ use crate::lease::Lease;
 use crate::masquerade::Masquerade;
 use crate::netlink::link::{Link, LinkKind};
 use crate::owner::{Mac, Owner};
+use crate::ports::PodPorts;
 use crate::result::{Interface, Ip, Outcome, Route};
+
+mod ports;
+mod routes;
 
 /// The kernel's MTU for Ethernet, in bytes.
 const DEFAULT_MTU: u32 = 1500;
-/// `RT_SCOPE_LINK`: a route without a next hop.
-const SCOPE_LINK: u8 = 253;
 
 /// One change.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +65,10 @@ pub(crate) enum Step {
         addresses: Vec<IpNetwork>,
         routes: Vec<Route>,
     },
+    /// Lead ports of the host to the pod, in one address family.
+    MapPorts(PodPorts),
+    /// Let the answers to 127.0.0.1 come back through the bridge; the table of ports guards it from others.
+    RouteLoopback,
 }
 
 /// How a step is taken back.
@@ -70,6 +76,8 @@ pub(crate) enum Step {
 pub(crate) enum Undo {
     /// Delete this interface, and with it its peer and all that hangs on both.
     DeleteLink(String),
+    /// Lead no port to the pod any more, in one address family.
+    UnmapPorts { owner: Owner, ipv4: bool },
 }
 
 impl Step {
@@ -79,6 +87,10 @@ impl Step {
             Self::CreateVeth { host_name: name, .. } | Self::CreateIfb { name, .. } => {
                 Some(Undo::DeleteLink(name.clone()))
             }
+            Self::MapPorts(ports) => Some(Undo::UnmapPorts {
+                owner: ports.holder.owner,
+                ipv4: ports.address.is_ipv4(),
+            }),
             Self::CreateBridge { .. }
             | Self::RefuseAdvertisements
             | Self::RaiseBridge { .. }
@@ -89,7 +101,8 @@ impl Step {
             | Self::SetPort { .. }
             | Self::Shape { .. }
             | Self::Redirect { .. }
-            | Self::ConfigurePod { .. } => None,
+            | Self::ConfigurePod { .. }
+            | Self::RouteLoopback => None,
         }
     }
 }
@@ -101,6 +114,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) network: &'a Network,
     /// The attachment's key.
     pub(crate) owner: Owner,
+    /// The container's identifier.
+    pub(crate) container: &'a str,
     /// The interface's name inside.
     pub(crate) ifname: &'a str,
     /// The namespace, for the result.
@@ -156,7 +171,7 @@ pub(crate) fn plan(wanted: &Wanted<'_>, leases: &[Lease], facts: &HostFacts) -> 
             .or(bridge.map(|facts| facts.link.mtu))
             .or(facts.uplink_mtu)
             .unwrap_or(DEFAULT_MTU),
-        routes: routes(wanted.network, leases),
+        routes: routes::all(wanted.network, leases),
     };
     // With a gateway the bridge's hardware address follows from it, so pods never see it change.
     let bridge_mac = gateways
@@ -168,6 +183,7 @@ pub(crate) fn plan(wanted: &Wanted<'_>, leases: &[Lease], facts: &HostFacts) -> 
     };
     steps.extend(shared_steps(wanted.network, &gateways));
     steps.extend(pod_steps(wanted, &pod, leases));
+    steps.extend(ports::steps(wanted, leases));
     let (bridge_mac, bridge_mtu) = bridge.map_or((Some(bridge_mac), pod.mtu), |facts| {
         (facts.link.mac, facts.link.mtu)
     });
@@ -333,53 +349,6 @@ fn conflicts(found: &IpNetwork, wanted: &IpNetwork, gateways: &[IpNetwork]) -> b
         return false;
     }
     found.is_ipv4() || found.contains(wanted.ip()) || wanted.contains(found.ip())
-}
-
-/// The configured routes with their next hops, and a default route for each family if asked for.
-fn routes(network: &Network, leases: &[Lease]) -> Vec<Route> {
-    let gateway = |ipv4: bool| {
-        leases
-            .iter()
-            .find(|lease| lease.address.is_ipv4() == ipv4)
-            .map(|lease| lease.gateway)
-    };
-    let mut routes: Vec<Route> = network
-        .ipam
-        .routes
-        .iter()
-        .filter(|route| gateway(route.dst.is_ipv4()).is_some())
-        .map(|route| {
-            let on_link = route.scope == Some(SCOPE_LINK);
-            let next_hop = route.gw.or(gateway(route.dst.is_ipv4()).filter(|_| !on_link));
-            Route {
-                gw: next_hop,
-                ..route.clone()
-            }
-        })
-        .collect();
-    if network.bridge.default_gateway {
-        for (ipv4, destination) in [(true, "0.0.0.0/0"), (false, "::/0")] {
-            let Some((gateway, dst)) = gateway(ipv4).zip(destination.parse().ok()) else {
-                continue;
-            };
-            if !routes.iter().any(|route| route.dst == dst && route.gw.is_some()) {
-                let plain = Route {
-                    dst,
-                    gw: None,
-                    mtu: None,
-                    advmss: None,
-                    priority: None,
-                    table: None,
-                    scope: None,
-                };
-                routes.push(Route {
-                    gw: Some(gateway),
-                    ..plain
-                });
-            }
-        }
-    }
-    routes
 }
 
 fn gateway_of(lease: &Lease) -> Option<IpNetwork> {

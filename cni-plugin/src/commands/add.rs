@@ -38,6 +38,7 @@ pub(crate) fn run(stdin: &[u8], attachment: &Attachment, path: &Path) -> Result<
     let wanted = Wanted {
         network: &network,
         owner,
+        container: &attachment.container,
         ifname: &attachment.ifname,
         netns: path,
     };

@@ -13,6 +13,8 @@ use crate::netlink::Netlink;
 use crate::netlink::link::{Link, LinkKind};
 use crate::netns::Namespace;
 use crate::owner::Owner;
+use crate::ports::table;
+use crate::ports::{Front, Holder, PodPorts, PortMappings};
 use crate::request::Attachment;
 use crate::result::PreviousResult;
 
@@ -80,6 +82,12 @@ pub(crate) enum CheckError {
     /// The address is not leased to this container.
     #[error("the address {0} is not leased to this container")]
     NoLease(IpAddr),
+    /// A port of the host does not lead to the container.
+    #[error("the host port {0} does not lead to this container any more")]
+    NoPort(Front),
+    /// Answers to some sources do not come back.
+    #[error("connections to host ports of {0} are not masqueraded any more")]
+    NoMasquerade(IpAddr),
     /// A route is missing.
     #[error("the container has no route to {0} any more")]
     NoRoute(IpNetwork),
@@ -148,6 +156,22 @@ fn check_host(network: &Network, attachment: &Attachment, addresses: &[IpNetwork
         }
         if !leased {
             return Err(CheckError::NoLease(address.ip()).into());
+        }
+    }
+    let holder = Holder::new(attachment.owner(), &network.name, &attachment.container);
+    check_ports(&network.ports, &holder, addresses)
+}
+
+fn check_ports(wanted: &PortMappings, holder: &Holder, addresses: &[IpNetwork]) -> Result<(), Failure> {
+    for address in addresses {
+        let ports = PodPorts::new(holder.clone(), *address, wanted);
+        let missing = ports.as_ref().map(table::missing).transpose()?.flatten();
+        if let Some(missing) = missing {
+            return Err(match missing.front() {
+                Some(front) => CheckError::NoPort(front),
+                None => CheckError::NoMasquerade(address.ip()),
+            }
+            .into());
         }
     }
     Ok(())

@@ -1,5 +1,5 @@
-//! DEL: the interface first, then its addresses, so that none is given to another pod while it is in use. Succeeds when
-//! there is nothing left to delete, as the specification demands.
+//! DEL: host ports first, then the interface, then its addresses, so that none is given to another pod while it is in use
+//! or something leads to it. Succeeds when there is nothing left to delete, as the specification demands.
 
 use crate::config::Network;
 use crate::detach;
@@ -8,12 +8,14 @@ use crate::lease::Leases;
 use crate::netlink::Netlink;
 use crate::netlink::link::LinkKind;
 use crate::netns::{Namespace, NamespaceError};
+use crate::ports;
 use crate::request::Attachment;
 
 /// Detaches the container.
 pub(crate) fn run(stdin: &[u8], attachment: &Attachment) -> Result<(), Failure> {
-    let network = Network::parse(stdin, &attachment.args)?;
+    let network = Network::parse_without_wishes(stdin)?;
     let owner = attachment.owner();
+    ports::remove(|holder| Ok::<_, Failure>(holder.owner == owner))?;
     let mut host = Netlink::open()?;
     if !detach::delete(&mut host, &owner.devices())? {
         delete_inside(attachment)?;

@@ -1,4 +1,4 @@
-//! GC: what belongs to none of the valid attachments is removed, the interface first, then its addresses.
+//! GC: what belongs to none of the valid attachments is removed in DEL's order.
 
 use std::collections::HashSet;
 
@@ -8,11 +8,11 @@ use crate::error::Failure;
 use crate::lease::Leases;
 use crate::netlink::Netlink;
 use crate::owner::Owner;
-use crate::request::CniArgs;
+use crate::ports::{self, Holder};
 
 /// Cleans up after attachments that the runtime no longer knows.
 pub(crate) fn run(stdin: &[u8]) -> Result<(), Failure> {
-    let network = Network::parse(stdin, &CniArgs::default())?;
+    let network = Network::parse_without_wishes(stdin)?;
     let valid = network
         .valid_attachments
         .as_ref()
@@ -24,10 +24,17 @@ pub(crate) fn run(stdin: &[u8]) -> Result<(), Failure> {
         .iter()
         .map(|(container, ifname)| Owner::new(container, ifname))
         .collect();
-    let Some(mut leases) = Leases::open_existing(&network.ipam.data_dir, &network.name)? else {
+    let leases = Leases::open_existing(&network.ipam.data_dir, &network.name)?;
+    let mut host = Netlink::open()?;
+    let own = Holder::network(&network.name);
+    ports::remove(|holder| {
+        // Of other networks only what is dead.
+        let invalid = holder.network == own && !valid.contains(&holder.owner);
+        Ok::<_, Failure>(invalid || host.link(&holder.owner.host_ifname())?.is_none())
+    })?;
+    let Some(mut leases) = leases else {
         return Ok(());
     };
-    let mut host = Netlink::open()?;
     leases.retain(|holder| {
         if valid.contains(&holder) {
             return Ok(true);

@@ -5,11 +5,10 @@ use crate::config::Network;
 use crate::error::Failure;
 use crate::lease::{LeaseError, Leases};
 use crate::netlink::Netlink;
-use crate::request::CniArgs;
 
 /// Succeeds when ADD can work.
 pub(crate) fn run(stdin: &[u8]) -> Result<(), Failure> {
-    let network = Network::parse(stdin, &CniArgs::default())?;
+    let network = Network::parse_without_wishes(stdin)?;
     let mut host = Netlink::open()?;
     let mut leases = Leases::open(&network.ipam.data_dir, &network.name)?;
     for set in &network.ipam.sets {

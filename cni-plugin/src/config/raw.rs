@@ -44,6 +44,16 @@ pub(super) struct Config {
     #[serde(default)]
     pub(super) mtu: i64,
 
+    // Of the portmap plugin.
+    pub(super) backend: Option<String>,
+    pub(super) snat: Option<bool>,
+    #[serde(default)]
+    pub(super) masq_all: bool,
+    pub(super) mark_masq_bit: Option<i64>,
+    pub(super) external_set_mark_chain: Option<String>,
+    pub(super) conditions_v4: Option<Vec<Value>>,
+    pub(super) conditions_v6: Option<Vec<Value>>,
+
     #[serde(default)]
     pub(super) force_address: bool,
     #[serde(default)]
@@ -146,8 +156,7 @@ pub(super) struct RuntimeConfig {
     pub(super) ips: Vec<String>,
     #[serde(default)]
     pub(super) ip_ranges: Vec<Vec<Range>>,
-    #[serde(default)]
-    pub(super) port_mappings: Option<Vec<Value>>,
+    pub(super) port_mappings: Option<Vec<PortMapping>>,
     pub(super) bandwidth: Option<Bandwidth>,
 }
 
@@ -163,6 +172,19 @@ pub(super) struct Bandwidth {
     pub(super) egress_rate: Option<u64>,
     #[serde(default)]
     pub(super) egress_burst: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct PortMapping {
+    #[serde(default)]
+    pub(super) host_port: i64,
+    #[serde(default)]
+    pub(super) container_port: i64,
+    #[serde(default)]
+    pub(super) protocol: String,
+    #[serde(default, rename = "hostIP")]
+    pub(super) host_ip: String,
 }
 
 /// Go writes an absent text as an empty one.

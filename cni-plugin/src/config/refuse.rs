@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::ConfigError;
 use super::raw::{Config, given};
+use crate::ports::table::MARK_BIT;
 
 /// A field, its value if it is set, the way out.
 type Refusal = (&'static str, Option<String>, &'static str);
@@ -13,7 +14,7 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     let mut refusals = bridge(config)
         .into_iter()
         .chain(ipam(config))
-        .chain(runtime(config));
+        .chain(ports(config));
     match refusals.find_map(|(field, value, fix)| Some((field, value?, fix))) {
         Some((field, value, fix)) => Err(ConfigError::Unsupported { field, value, fix }),
         None => Ok(()),
@@ -65,13 +66,37 @@ fn ipam(config: &Config) -> [Refusal; 1] {
     )]
 }
 
-fn runtime(config: &Config) -> [Refusal; 1] {
-    let wishes = &config.runtime_config;
-    [(
-        "runtimeConfig.portMappings",
-        listed(&wishes.port_mappings),
-        "remove the capability here and chain the portmap plugin after this one",
-    )]
+/// Fields of the portmap plugin.
+fn ports(config: &Config) -> [Refusal; 5] {
+    let bit = config.mark_masq_bit.filter(|bit| *bit != i64::from(MARK_BIT));
+    let backend = given(&config.backend).filter(|backend| *backend != "nftables");
+    [
+        (
+            "backend",
+            backend.map(quoted),
+            "host ports use nftables: remove the field",
+        ),
+        (
+            "markMasqBit",
+            bit.map(|bit| bit.to_string()),
+            "one table serves all networks and uses bit 13: remove the field",
+        ),
+        (
+            "externalSetMarkChain",
+            given(&config.external_set_mark_chain).map(quoted),
+            "masquerading uses nftables: remove the field",
+        ),
+        (
+            "conditionsV4",
+            listed(&config.conditions_v4),
+            "one table serves all pods: remove it, or chain the portmap plugin after this one",
+        ),
+        (
+            "conditionsV6",
+            listed(&config.conditions_v6),
+            "one table serves all pods: remove it, or chain the portmap plugin after this one",
+        ),
+    ]
 }
 
 fn quoted(text: &str) -> String {

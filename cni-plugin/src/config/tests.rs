@@ -2,6 +2,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::ports::{HostAddress, Mapping, Masqueraded, Protocol};
 
 mod stock;
 
@@ -56,15 +57,77 @@ fn fields_that_cannot_be_honoured_are_named() {
             json!({ "ipMasqBackend": "iptables" }),
         ),
         ("ipam.type \"dhcp\"", json!({ "ipam": { "type": "dhcp" } })),
+        ("backend \"iptables\"", json!({ "backend": "iptables" })),
+        ("markMasqBit 5", json!({ "markMasqBit": 5 })),
         (
-            "runtimeConfig.portMappings [{\"hostPort\":80}]",
-            json!({ "runtimeConfig": { "portMappings": [{ "hostPort": 80 }] } }),
+            "externalSetMarkChain \"X\"",
+            json!({ "externalSetMarkChain": "X" }),
+        ),
+        (
+            "conditionsV4 [\"ip saddr 10.0.0.1\"]",
+            json!({ "conditionsV4": ["ip saddr 10.0.0.1"] }),
         ),
     ] {
         let error = parse(&with(changes)).unwrap_err();
         assert_eq!(error.code(), 2, "{error}");
         assert!(error.to_string().starts_with(field), "{error}");
     }
+}
+
+/// A port mapping with these fields changed.
+fn mapped(changes: Value) -> Value {
+    let mut mapping = json!({ "hostPort": 80, "containerPort": 8080, "protocol": "tcp" });
+    for (name, value) in changes.as_object().unwrap() {
+        mapping[name] = value.clone();
+    }
+    json!({ "runtimeConfig": { "portMappings": [mapping] } })
+}
+
+#[test]
+fn fields_of_portmap_are_taken_as_portmap_takes_them() {
+    let mut wanted = mapped(json!({ "protocol": "SCTP", "hostIP": "::ffff:192.0.2.1" }));
+    for (name, value) in [
+        ("backend", json!("nftables")),
+        ("markMasqBit", json!(13)),
+        ("conditionsV4", json!([])),
+        ("snat", json!(true)),
+        ("masqAll", json!(true)),
+    ] {
+        wanted[name] = value;
+    }
+    let ports = parse(&with(wanted)).unwrap().ports;
+    let expected = Mapping {
+        protocol: Protocol::Sctp,
+        address: HostAddress::Only([192, 0, 2, 1].into()),
+        host_port: 80,
+        pod_port: 8080,
+    };
+    assert_eq!(ports.list, [expected]);
+    assert_eq!(ports.masqueraded, Masqueraded::All);
+    let unspecified = parse(&with(mapped(json!({ "hostIP": "::" })))).unwrap().ports;
+    assert_eq!(unspecified.list[0].address, HostAddress::AnyOf { ipv4: false });
+}
+
+#[test]
+fn a_port_asked_for_twice_counts_once_and_two_targets_are_refused() {
+    let mapping = |port: u16, address: &str| json!({ "hostPort": 80, "containerPort": port, "protocol": "tcp", "hostIP": address });
+    let parsed = |list: [Value; 2]| parse(&with(json!({ "runtimeConfig": { "portMappings": list } })));
+    let twice = parsed([mapping(1, ""), mapping(1, "")]).unwrap();
+    assert_eq!(twice.ports.list.len(), 1);
+    assert!(parsed([mapping(1, ""), mapping(2, "192.0.2.1")]).is_ok());
+    let error = parsed([mapping(1, ""), mapping(2, "0.0.0.0")]).unwrap_err();
+    assert!(
+        error.to_string().contains("80/tcp cannot lead to two ports"),
+        "{error}"
+    );
+}
+
+#[test]
+fn wishes_do_not_matter_where_none_is_needed() {
+    let refused =
+        with(json!({ "runtimeConfig": { "ips": ["192.0.2.1"], "mac": "x", "portMappings": [{}] } }));
+    assert!(parse(&refused).is_err());
+    assert!(Network::parse_without_wishes(refused.to_string().as_bytes()).is_ok());
 }
 
 #[test]
@@ -77,6 +140,17 @@ fn invalid_values_have_code_7_and_name_their_field() {
         ("mtu", json!({ "mtu": -1 })),
         ("mtu", json!({ "mtu": 67 })),
         ("promiscMode", json!({ "promiscMode": true, "hairpinMode": true })),
+        (
+            "runtimeConfig.portMappings",
+            mapped(json!({ "protocol": "icmp" })),
+        ),
+        ("runtimeConfig.portMappings", mapped(json!({ "hostPort": 0 }))),
+        ("runtimeConfig.portMappings", mapped(json!({ "hostPort": 65536 }))),
+        (
+            "runtimeConfig.portMappings",
+            mapped(json!({ "containerPort": -1 })),
+        ),
+        ("runtimeConfig.portMappings", mapped(json!({ "hostIP": "here" }))),
         ("ipam", json!({ "ipam": null })),
         ("ipam.ranges", ranges(json!([[]]))),
         ("ipam.ranges", ranges(json!([[{ "subnet": "10.1.2.1/24" }]]))),

@@ -6,8 +6,7 @@ use std::path::PathBuf;
 use ipnetwork::IpNetwork;
 
 use super::raw::{self, OneOrMany, given};
-use super::refuse;
-use super::{Bridge, ConfigError, Ipam, Network};
+use super::{Bridge, ConfigError, Ipam, Network, ports, refuse};
 use crate::bandwidth::{Bandwidth, Bucket};
 use crate::owner::Mac;
 use crate::range::{Range, RangeSet, RangeText, network_of, parse_address};
@@ -42,6 +41,7 @@ pub(super) fn network(config: raw::Config, args: &CniArgs) -> Result<Network, Co
         bridge,
         mac: requested_mac(&config, args)?,
         bandwidth: bandwidth(&config)?,
+        ports: ports::mappings(&config)?,
         unmasqueraded,
         previous: previous.map_err(|error| invalid("prevResult", error.to_string()))?,
         valid_attachments,
@@ -60,7 +60,7 @@ pub(super) fn name(name: &str) -> Result<(), ConfigError> {
     Err(invalid("name", format!("{name:?} is not a network name: {RULE}")))
 }
 
-fn invalid(field: &'static str, why: impl Into<String>) -> ConfigError {
+pub(super) fn invalid(field: &'static str, why: impl Into<String>) -> ConfigError {
     ConfigError::Invalid {
         field,
         why: why.into(),

@@ -1,5 +1,6 @@
 //! Addresses of interfaces.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnetwork::IpNetwork;
@@ -23,6 +24,17 @@ impl Netlink {
             _ => None,
         });
         Ok(addresses.collect())
+    }
+
+    /// All addresses of this host, of both families.
+    pub(crate) fn host_addresses(&mut self) -> Result<HashSet<IpAddr>, NetlinkError> {
+        let message = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+        let answers = self.dump(message, || "list the addresses of the host".to_owned())?;
+        let addresses = answers.iter().filter_map(|answer| match answer {
+            RouteNetlinkMessage::NewAddress(address) => read(address),
+            _ => None,
+        });
+        Ok(addresses.map(|address| address.ip()).collect())
     }
 
     /// Adds an address. IPv6 addresses are ours by lease: no duplicate address detection, so no second of waiting.

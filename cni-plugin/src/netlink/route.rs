@@ -82,7 +82,10 @@ impl Netlink {
             match answers {
                 Ok(answers) => {
                     let found = answers.iter().find_map(|answer| match answer {
-                        RouteNetlinkMessage::NewRoute(route) => out_interface(route),
+                        // Where the host itself has such an address, lo is no way to the outside.
+                        RouteNetlinkMessage::NewRoute(route) if route.header.kind != RouteType::Local => {
+                            out_interface(route)
+                        }
                         _ => None,
                     });
                     if found.is_some() {

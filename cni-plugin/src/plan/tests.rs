@@ -37,6 +37,7 @@ fn planned(network: &Network, facts: Option<&BridgeFacts>) -> Result<Plan, Bridg
     let wanted = Wanted {
         network,
         owner,
+        container: "c",
         ifname: "eth0",
         netns: Path::new("/run/netns/x"),
     };
@@ -62,6 +63,8 @@ fn kinds(plan: &Plan) -> Vec<&'static str> {
         Step::Shape { .. } => "shape",
         Step::Redirect { .. } => "redirect",
         Step::ConfigurePod { .. } => "pod",
+        Step::MapPorts(_) => "map-ports",
+        Step::RouteLoopback => "route-loopback",
     };
     plan.steps.iter().map(kind).collect()
 }
@@ -175,4 +178,20 @@ fn a_configured_default_route_is_not_doubled() {
         "no second default route, none for a family without address"
     );
     assert_eq!(routes[0].gw, Some([10, 1, 2, 1].into()));
+}
+
+#[test]
+fn ports_come_last_and_127_0_0_1_only_with_its_guard() {
+    let ports =
+        r#","runtimeConfig": {"portMappings": [{"hostPort": 80, "containerPort": 8080, "protocol": "tcp"}]}"#;
+    let with_ports = |more: &str| {
+        let config = SHORT.trim_end().trim_end_matches('}').to_owned() + ports + more + "}";
+        planned(&network(&config), None).unwrap()
+    };
+    let plan = with_ports("");
+    assert_eq!(kinds(&plan)[8..], ["pod", "map-ports", "route-loopback"]);
+    let undo = plan.steps[9].undo();
+    let owner = Owner::new("c", "eth0");
+    assert_eq!(undo, Some(Undo::UnmapPorts { owner, ipv4: true }));
+    assert_eq!(kinds(&with_ports(r#","snat": false"#))[8..], ["pod", "map-ports"]);
 }

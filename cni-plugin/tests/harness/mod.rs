@@ -21,6 +21,8 @@ pub(crate) mod traffic;
 /// How long a packet may take to become possible.
 const REACHABLE_WITHIN: Duration = Duration::from_secs(5);
 
+pub(crate) mod ports;
+
 type Job = Box<dyn FnOnce() + Send>;
 
 /// A network namespace, kept by a thread of ours; it ends with this value.
