@@ -22,7 +22,6 @@ pub mod flags;
 pub mod flows;
 pub mod health;
 pub mod leftovers;
-pub mod memory;
 pub mod metrics;
 pub mod node_checks;
 mod pace;

@@ -188,7 +188,8 @@ impl Stack {
                 self.health.updated(self.family);
                 if done.full {
                     self.count();
-                    crate::memory::trim();
+                    // The first lists and a take-over need much more than what is kept of them.
+                    gantry_chassis::memory::trim();
                 }
                 true
             }
