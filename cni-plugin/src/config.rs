@@ -6,7 +6,8 @@
 //!
 //! Short form: `"subnet": "10.1.2.0/24"` (or a list, one for each family) instead of `ipam`, which also turns on what every
 //! Kubernetes node needs, unless it is given: `isDefaultGateway`, `ipMasq`, `hairpinMode`.
-//! `"clusterCIDRs": [...]` are destinations that are never masqueraded, besides the network's own subnets.
+//! `"clusterCIDRs": [...]` are destinations that are never masqueraded, besides the network's own subnets. `"policySocket"` is where
+//! the daemon listens that enforces network policies (see `announce`).
 
 use std::path::PathBuf;
 
@@ -48,6 +49,8 @@ pub(crate) struct Network {
     pub(crate) dns: Dns,
     /// The result of the last ADD, at CHECK and DEL.
     pub(crate) previous: Option<PreviousResult>,
+    /// Where the node's daemon is told of pods, so that network policies hold for them before they run.
+    pub(crate) policy_socket: Option<PathBuf>,
     /// At GC: what is still valid, as container identifier and interface name.
     pub(crate) valid_attachments: Option<Vec<(String, String)>>,
 }

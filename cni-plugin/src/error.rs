@@ -7,6 +7,7 @@ use std::error::Error as _;
 
 use serde::Serialize;
 
+use crate::announce::AnnounceError;
 use crate::commands::check::CheckError;
 use crate::config::ConfigError;
 use crate::lease::LeaseError;
@@ -86,6 +87,9 @@ pub(crate) enum Failure {
         /// The name of the interface inside.
         ifname: String,
     },
+    /// Network policies do not hold for the pod yet.
+    #[error(transparent)]
+    Announce(#[from] AnnounceError),
     /// The result could not be written.
     #[error("cannot write the result")]
     Stdout(#[source] std::io::Error),
@@ -147,6 +151,8 @@ impl Failure {
         match self {
             Self::Environment(_) => 4,
             Self::Stdin(_) | Self::Stdout(_) | Self::Resolv(_) => 5,
+            // Try again later.
+            Self::Announce(_) => 11,
             Self::Unavailable(_) => 50,
             Self::Config(error) => error.code(),
             Self::Namespace(error) => error.code(),

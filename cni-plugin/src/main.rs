@@ -18,6 +18,7 @@ use error::Failure;
 use request::{Attachment, Command};
 use version::Version;
 
+mod announce;
 mod bandwidth;
 mod commands;
 mod config;

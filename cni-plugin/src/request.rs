@@ -41,6 +41,19 @@ pub(crate) struct CniArgs {
     pub(crate) ip: Option<String>,
     /// `MAC`: the hardware address to take.
     pub(crate) mac: Option<String>,
+    /// `K8S_POD_NAMESPACE`, `K8S_POD_NAME` and `K8S_POD_UID`: whose sandbox it is.
+    pub(crate) pod: PodArgs,
+}
+
+/// The pod, as far as the runtime says it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct PodArgs {
+    /// Its namespace.
+    pub(crate) namespace: Option<String>,
+    /// Its name.
+    pub(crate) name: Option<String>,
+    /// Its UID.
+    pub(crate) uid: Option<String>,
 }
 
 /// Why the environment is not a request.
@@ -140,6 +153,7 @@ impl CniArgs {
             value: text.to_owned(),
             rule,
         };
+        let given = |value: &str| Some(value.to_owned()).filter(|value| !value.is_empty());
         let mut args = Self::default();
         let (mut unknown, mut ignore_unknown) = (false, false);
         for pair in text.split(';').filter(|pair| !pair.is_empty()) {
@@ -147,13 +161,16 @@ impl CniArgs {
             match key {
                 "IP" => args.ip = Some(value.to_owned()),
                 "MAC" => args.mac = Some(value.to_owned()),
+                "K8S_POD_NAMESPACE" => args.pod.namespace = given(value),
+                "K8S_POD_NAME" => args.pod.name = given(value),
+                "K8S_POD_UID" => args.pod.uid = given(value),
                 "IgnoreUnknown" => ignore_unknown = matches!(value, "1" | "true" | "True" | "TRUE"),
                 _ => unknown = true,
             }
         }
         if unknown && !ignore_unknown {
             return Err(invalid(
-                "known keys are IP and MAC; add IgnoreUnknown=1 to allow others",
+                "known keys are IP, MAC and those of a pod; add IgnoreUnknown=1 to allow others",
             ));
         }
         Ok(args)

@@ -20,13 +20,19 @@ pub struct CniError {
     source: io::Error,
 }
 
-/// Writes the configuration for a node with these pod ranges, unless it is there already.
+/// Writes the configuration for a node with these pod ranges, unless it is there already. At `policy_socket` the plugin tells of pods.
 ///
 /// # Errors
 /// When the directory cannot be made or written.
-pub fn write(dir: &Path, pod_ranges: &[IpNetwork], cluster: &[IpNetwork]) -> Result<(), CniError> {
+pub fn write(
+    dir: &Path,
+    pod_ranges: &[IpNetwork],
+    cluster: &[IpNetwork],
+    policy_socket: Option<&Path>,
+) -> Result<(), CniError> {
     let path = dir.join(FILE);
-    let mut text = serde_json::to_string_pretty(&config(pod_ranges, cluster)).unwrap_or_default();
+    let mut text =
+        serde_json::to_string_pretty(&config(pod_ranges, cluster, policy_socket)).unwrap_or_default();
     text.push('\n');
     if std::fs::read_to_string(&path).is_ok_and(|present| present == text) {
         return Ok(());
@@ -40,7 +46,7 @@ pub fn write(dir: &Path, pod_ranges: &[IpNetwork], cluster: &[IpNetwork]) -> Res
 }
 
 /// Field names as those of the bridge and host-local plugins.
-fn config(pod_ranges: &[IpNetwork], cluster: &[IpNetwork]) -> Value {
+fn config(pod_ranges: &[IpNetwork], cluster: &[IpNetwork], policy_socket: Option<&Path>) -> Value {
     let ranges: Vec<Value> = pod_ranges
         .iter()
         .map(|range| json!([{ "subnet": range.to_string() }]))
@@ -51,7 +57,7 @@ fn config(pod_ranges: &[IpNetwork], cluster: &[IpNetwork]) -> Value {
         .map(|range| json!({ "dst": any(range) }))
         .collect();
     let cluster: Vec<String> = cluster.iter().map(IpNetwork::to_string).collect();
-    json!({
+    let mut config = json!({
         "cniVersion": "1.0.0",
         "name": "gantry",
         "plugins": [{
@@ -64,7 +70,11 @@ fn config(pod_ranges: &[IpNetwork], cluster: &[IpNetwork]) -> Value {
             "capabilities": { "bandwidth": true },
             "ipam": { "type": "host-local", "ranges": ranges, "routes": routes },
         }],
-    })
+    });
+    if let Some(socket) = policy_socket {
+        config["plugins"][0]["policySocket"] = json!(socket);
+    }
+    config
 }
 
 fn replace(dir: &Path, path: &Path, content: &[u8]) -> io::Result<()> {

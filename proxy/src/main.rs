@@ -1,6 +1,7 @@
 //! A kube-proxy: reads flags and configuration, opens what the main loop needs, and runs it.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -132,8 +133,7 @@ async fn serve(
     let open = |family: &Family| Stack::open(*family, layout(&settings, *family), &shared);
     let touched = Arc::new(Notify::new());
     if flags.network_policy {
-        let policies =
-            Policies::open(families, &metrics.registry, &touched).context("nf_tables cannot be used")?;
+        let policies = open_policies(flags, families, &metrics, &touched)?;
         tokio::spawn(policies.run(client, settings.node_name.clone(), shutdown.clone()));
     }
     let proxy = Proxy {
@@ -142,6 +142,7 @@ async fn serve(
         touched,
         routes: Routes::open().context("routes cannot be used")?,
         cni_conf_dir: flags.cni_conf_dir.clone(),
+        policy_socket: is_told_of_pods(flags).then(|| Path::new(policy::DIR).join(policy::SOCKET)),
         settings,
         health,
         metrics,
@@ -156,6 +157,25 @@ async fn serve(
             anyhow::bail!("content of the proxy server's configuration file was updated")
         }
     }
+}
+
+fn open_policies(
+    flags: &Flags,
+    families: Families,
+    metrics: &Metrics,
+    touched: &Arc<Notify>,
+) -> anyhow::Result<Policies> {
+    let mut policies =
+        Policies::open(families, &metrics.registry, touched).context("nf_tables cannot be used")?;
+    if is_told_of_pods(flags) {
+        policies.listen(Path::new(policy::DIR))?;
+    }
+    Ok(policies)
+}
+
+/// True if policies are enforced and this program makes the pods' network, whose plugin then tells of them.
+fn is_told_of_pods(flags: &Flags) -> bool {
+    flags.network_policy && flags.cni_conf_dir.is_some()
 }
 
 /// The file with the configuration, if there is one.
@@ -257,6 +277,7 @@ fn cleanup() -> anyhow::Result<()> {
         Table::open(layout)?.remove()?;
     }
     policy::remove()?;
+    policy::forget(Path::new(policy::DIR)).context("what the CNI plugin has told cannot be removed")?;
     leftovers::warn_of(&mut gantry_nft::Nft::open()?);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -66,6 +66,8 @@ pub struct Proxy {
     pub settings: Settings,
     /// Where the CNI configuration goes.
     pub cni_conf_dir: Option<PathBuf>,
+    /// Where the CNI plugin tells of pods, if policies are enforced.
+    pub policy_socket: Option<PathBuf>,
     /// The families that run.
     pub families: Families,
     /// Their tables.
@@ -254,7 +256,8 @@ impl Proxy {
             && !own.pod_ranges.is_empty()
         {
             let cluster = self.settings.cluster_ranges();
-            if let Err(error) = crate::cni::write(dir, &own.pod_ranges, cluster) {
+            let socket = self.policy_socket.as_deref();
+            if let Err(error) = crate::cni::write(dir, &own.pod_ranges, cluster, socket) {
                 warn!(error = with_cause(&error), "the node's network is not ready");
                 right = false;
             }

@@ -1,11 +1,13 @@
 //! ADD: lease, plan, execute, answer.
 //!
-//! The network's lock is held from the lease to the end: a lease without a veth is then known to be dead (see `lease`).
+//! The network's lock is held from the lease to the veth: a lease without a veth is then known to be dead (see `lease`). The daemon is
+//! told afterwards, because others need not wait for its answer; a refusal takes everything back.
 
 use std::path::Path;
 
 use rustix::io::Errno;
 
+use crate::announce;
 use crate::commands::reclaim;
 use crate::config::{Ipam, Network};
 use crate::error::{BridgeMismatch, Failure};
@@ -43,7 +45,7 @@ pub(crate) fn run(stdin: &[u8], attachment: &Attachment, path: &Path) -> Result<
         netns: path,
     };
     let outcome = lease_all(&network.ipam, attachment, &mut host, &mut leases)
-        .and_then(|given| attach(&wanted, &given, &netns, &mut host));
+        .and_then(|given| Ok((attach(&wanted, &given, &netns, &mut host)?, given)));
     if outcome.is_err()
         && let Err(error) = leases.release(owner)
     {
@@ -52,7 +54,19 @@ pub(crate) fn run(stdin: &[u8], attachment: &Attachment, path: &Path) -> Result<
             attachment.container
         );
     }
-    outcome.map_err(|failure| explain(failure, attachment, &network))
+    drop(leases);
+    let (answer, given) = outcome.map_err(|failure| explain(failure, attachment, &network))?;
+    let addresses = given.iter().map(|lease| lease.address.ip());
+    if let Err(error) = announce::attached(&network, attachment, addresses) {
+        if let Err(failure) = super::del::run(stdin, attachment) {
+            eprintln!(
+                "gantry-cni: could not take back {}: {failure}",
+                attachment.container
+            );
+        }
+        return Err(error.into());
+    }
+    Ok(answer)
 }
 
 /// What the kernel means when it refuses the veth pair.

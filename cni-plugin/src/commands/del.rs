@@ -1,6 +1,8 @@
 //! DEL: host ports first, then the interface, then its addresses, so that none is given to another pod while it is in use
-//! or something leads to it. Succeeds when there is nothing left to delete, as the specification demands.
+//! or something leads to it. Succeeds when there is nothing left to delete, as the specification demands. That the daemon
+//! does not hear of it is no failure: it finds out when the address has another pod, or when the pod is gone for long.
 
+use crate::announce;
 use crate::config::Network;
 use crate::detach;
 use crate::error::Failure;
@@ -20,6 +22,7 @@ pub(crate) fn run(stdin: &[u8], attachment: &Attachment) -> Result<(), Failure> 
     if !detach::delete(&mut host, &owner.devices())? {
         delete_inside(attachment)?;
     }
+    announce::detached(&network, attachment);
     if let Some(mut leases) = Leases::open_existing(&network.ipam.data_dir, &network.name)? {
         leases.release(owner)?;
     }

@@ -71,6 +71,7 @@ pub(super) struct Config {
     pub(super) subnet: Option<OneOrMany>,
     #[serde(default, rename = "clusterCIDRs")]
     pub(super) cluster_cidrs: Vec<String>,
+    pub(super) policy_socket: Option<String>,
 
     // The limits of every pod, where the `bandwidth` plugin has them.
     pub(super) ingress_rate: Option<u64>,

@@ -199,6 +199,7 @@ fn wishes_of_the_runtime_are_read_from_all_three_places() {
     let args = CniArgs {
         ip: Some("10.1.2.9/24".into()),
         mac: Some("0a:00:00:00:00:01".into()),
+        ..CniArgs::default()
     };
     let config = with(
         json!({ "args": { "cni": { "ips": ["10.1.2.8"] } }, "runtimeConfig": { "mac": "0a:00:00:00:00:02" } }),
@@ -268,7 +269,7 @@ proptest! {
     fn no_json_panics(changes in any_json(), ip in ".{0,12}") {
         let text = changes.to_string();
         let _ = Header::parse(text.as_bytes());
-        let args = CniArgs { ip: Some(ip), mac: None };
+        let args = CniArgs { ip: Some(ip), ..CniArgs::default() };
         let _ = Network::parse(text.as_bytes(), &args);
         if changes.is_object() {
             let _ = Network::parse(with(changes).to_string().as_bytes(), &args);

@@ -43,6 +43,7 @@ pub(super) fn network(config: raw::Config, args: &CniArgs) -> Result<Network, Co
         bandwidth: bandwidth(&config)?,
         ports: ports::mappings(&config)?,
         unmasqueraded,
+        policy_socket: policy_socket(&config)?,
         previous: previous.map_err(|error| invalid("prevResult", error.to_string()))?,
         valid_attachments,
         ipam,
@@ -122,6 +123,17 @@ fn masquerade(config: &raw::Config) -> Result<Option<Vec<IpNetwork>>, ConfigErro
         .ip_masq
         .unwrap_or(config.subnet.is_some())
         .then_some(networks))
+}
+
+fn policy_socket(config: &raw::Config) -> Result<Option<PathBuf>, ConfigError> {
+    let path = given(&config.policy_socket).map(PathBuf::from);
+    match path {
+        Some(path) if !path.is_absolute() => Err(invalid(
+            "policySocket",
+            format!("{} is not an absolute path", path.display()),
+        )),
+        path => Ok(path),
+    }
 }
 
 fn requested_mac(config: &raw::Config, args: &CniArgs) -> Result<Option<Mac>, ConfigError> {

@@ -16,7 +16,10 @@ const FULL: [(&str, &str); 5] = [
     ("CNI_CONTAINERID", "abc"),
     ("CNI_IFNAME", "eth0"),
     ("CNI_NETNS", "/run/netns/x"),
-    ("CNI_ARGS", "IgnoreUnknown=1;K8S_POD_NAME=a;IP=10.0.0.9"),
+    (
+        "CNI_ARGS",
+        "IgnoreUnknown=1;K8S_POD_NAMESPACE=;K8S_POD_NAME=a;K8S_POD_INFRA_CONTAINER_ID=b;IP=10.0.0.9",
+    ),
 ];
 
 #[test]
@@ -26,6 +29,11 @@ fn a_full_environment_is_read() {
     };
     assert_eq!(attachment.container, "abc");
     assert_eq!(attachment.args.ip.as_deref(), Some("10.0.0.9"));
+    assert_eq!(attachment.args.pod.name.as_deref(), Some("a"));
+    assert_eq!(
+        attachment.args.pod.namespace, None,
+        "an empty word says as much as none"
+    );
 }
 
 #[test]

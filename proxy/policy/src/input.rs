@@ -28,11 +28,13 @@ impl Key {
     }
 }
 
-/// A pod with an address of its own: one that uses the host's network, or has ended, is none.
+/// A pod with an address of its own, or of this node and about to get one: one that uses the host's network, or has ended, is none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pod {
     /// `metadata.labels`.
     pub labels: Labels,
+    /// `metadata.uid` of a pod of this node; of others nobody asks.
+    pub uid: Box<str>,
     /// `status.podIPs`.
     pub addresses: BTreeSet<IpAddr>,
     /// It runs on this node, so that its policies are enforced here.

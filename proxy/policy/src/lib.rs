@@ -5,6 +5,7 @@
 //! if some policy of that direction selects the pod, and then allowed is what one of those policies allows
 //! (<https://kubernetes.io/docs/concepts/services-networking/network-policies/>). Each node enforces what concerns its own pods.
 
+mod attachments;
 mod blocks;
 mod compile;
 mod diff;
@@ -16,6 +17,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+pub use attachments::Attachment;
 pub use blocks::Range;
 pub use diff::Changes;
 pub use gantry_proxy_core::Protocol;

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use gantry_proxy_core::Protocol;
 
+use crate::attachments::{Attachment, Attachments};
 use crate::compile::{Fresh, Group, Sets};
 use crate::diff::{self, Changes, Touched};
 use crate::input::{Key, Pod, Policy};
@@ -16,7 +17,7 @@ use crate::table::{Chain, Direction, Element, Id, Match, SetName, Table};
 /// Something that is so from now on.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// A pod, or that there is none of this name that has an address.
+    /// A pod, or that there is none of this name that is one here.
     Pod(Key, Option<Pod>),
     /// A namespace's labels, or that there is none of this name.
     Namespace(Box<str>, Option<Labels>),
@@ -30,6 +31,8 @@ pub struct State {
     pods: BTreeMap<Key, Pod>,
     /// Who has an address, who said so last is last: a new pod may be known before its predecessor's end is.
     holders: BTreeMap<IpAddr, Vec<Key>>,
+    /// Who has an address before all of them, if it is known.
+    attachments: Attachments,
     namespaces: BTreeMap<Box<str>, Labels>,
     policies: BTreeMap<Key, Effect>,
     sets: Sets,
@@ -56,6 +59,32 @@ impl State {
             Event::Namespace(name, labels) => self.set_namespace(name, labels),
             Event::Policy(key, policy) => self.set_policy(key, policy),
         }
+    }
+
+    /// An interface of a pod of this node is there, with addresses that are nobody else's from now on.
+    pub fn attach(&mut self, interface: &str, attachment: Attachment) {
+        let addresses = self.attachments.insert(interface, attachment);
+        self.refresh(addresses);
+    }
+
+    /// An interface is gone.
+    pub fn detach(&mut self, interface: &str) {
+        let addresses = self.attachments.remove(interface);
+        self.refresh(addresses);
+    }
+
+    /// True if the pod of an interface is known, so that the table is right for its addresses.
+    #[must_use]
+    pub fn knows(&self, attachment: &Attachment) -> bool {
+        self.pods
+            .get(&attachment.pod)
+            .is_some_and(|pod| attachment.is_of(pod))
+    }
+
+    /// True if some policy may restrict pods of a namespace.
+    #[must_use]
+    pub fn has_policies_in(&self, namespace: &str) -> bool {
+        of_namespace(&self.policies, namespace).next().is_some()
     }
 
     /// The table that follows from what is known.
@@ -91,7 +120,7 @@ impl State {
         let mut lost = changes.deleted.iter().flat_map(|(_, elements)| elements);
         led.any(|element| matches!(element, Element::Subject(..)))
             || lost.any(|element| match element {
-                Element::Address(address) | Element::Port(address, _) => self.holders.contains_key(address),
+                Element::Address(address) | Element::Port(address, _) => self.at(*address).next().is_some(),
                 Element::Range(_) | Element::Subject(..) => false,
             })
     }
@@ -124,26 +153,35 @@ impl State {
                 self.holders.remove(address);
             }
         }
+        let attached = self.attachments.addresses_of(|pod| pod == key);
+        let addresses = addresses.into_iter().chain(attached).collect();
+        self.refresh(addresses);
+    }
+
+    /// Who is at these addresses, or what they are, has changed.
+    fn refresh(&mut self, addresses: BTreeSet<IpAddr>) {
         self.refresh_members(&addresses);
-        let ports: BTreeSet<_> = old
-            .ports
-            .union(&new.ports)
-            .map(|port| (port.protocol, port.name.clone()))
-            .collect();
-        self.refresh_named(&addresses, &ports);
+        self.refresh_named(&addresses);
         self.refresh_subjects(addresses);
+    }
+
+    /// The pods at an address: its interface's, if that and its pod are known; else all that say so, the subject of policies last.
+    fn at(&self, address: IpAddr) -> impl Iterator<Item = (&Key, &Pod)> {
+        let attached = self.attachments.at(address);
+        let attached = attached.filter(|one| self.knows(one)).map(|one| &one.pod);
+        let holders = self.holders.get(&address).filter(|_| attached.is_none());
+        let keys = attached.into_iter().chain(holders.into_iter().flatten());
+        keys.filter_map(|key| self.pods.get_key_value(key))
     }
 
     fn set_namespace(&mut self, name: Box<str>, labels: Option<Labels>) {
         if self.namespaces.get(&name) == labels.as_ref() {
             return;
         }
-        let from = Key::new(&name, "");
-        let pods = self
-            .pods
-            .range(from..)
-            .take_while(|(key, _)| key.namespace == name);
-        let addresses = pods.flat_map(|(_, pod)| pod.addresses.iter().copied()).collect();
+        let pods = of_namespace(&self.pods, &name);
+        let addresses = pods.flat_map(|(_, pod)| pod.addresses.iter().copied());
+        let attached = self.attachments.addresses_of(|pod| pod.namespace == name);
+        let addresses = addresses.chain(attached).collect();
         match labels {
             Some(labels) => self.namespaces.insert(name, labels),
             None => self.namespaces.remove(&name),
@@ -158,13 +196,10 @@ impl State {
             Some(effect) => self.policies.insert(key, effect),
             None => self.policies.remove(&key),
         };
-        let from = Key::new(&namespace, "");
-        let pods = self
-            .pods
-            .range(from..)
-            .take_while(|(key, _)| key.namespace == namespace);
-        let local = pods.filter(|(_, pod)| pod.local);
-        let addresses: BTreeSet<IpAddr> = local.flat_map(|(_, pod)| pod.addresses.iter().copied()).collect();
+        let local = of_namespace(&self.pods, &namespace).filter(|(_, pod)| pod.local);
+        let addresses = local.flat_map(|(_, pod)| pod.addresses.iter().copied());
+        let attached = self.attachments.addresses_of(|pod| pod.namespace == namespace);
+        let addresses = addresses.chain(attached).collect();
         self.refresh_subjects(addresses);
         for name in old.into_iter().flat_map(|old| old.uses) {
             if self.sets.release(name) {
@@ -200,17 +235,14 @@ impl State {
     fn fill(&mut self, fresh: Fresh) {
         let (name, elements) = match fresh {
             Fresh::Group(name, group) => {
-                let pods = self.pods.iter().filter(|(key, pod)| self.is_in(&group, key, pod));
-                let addresses = pods.flat_map(|(_, pod)| &pod.addresses);
-                (
-                    name,
-                    addresses.map(|address| Element::Address(*address)).collect(),
-                )
+                let addresses = self.addresses();
+                let members = addresses.filter(|address| self.is_member(&group, *address));
+                (name, members.map(Element::Address).collect())
             }
             Fresh::Blocks(name, ranges) => (name, ranges.into_iter().map(Element::Range).collect()),
             Fresh::Name(name, protocol, port) => {
-                let addresses = self.holders.keys();
-                let ports = addresses.flat_map(|address| self.named(*address, protocol, &port));
+                let addresses = self.addresses();
+                let ports = addresses.flat_map(|address| self.named(address, protocol, &port));
                 (name, ports.collect())
             }
         };
@@ -222,12 +254,10 @@ impl State {
     fn refresh_members(&mut self, addresses: &BTreeSet<IpAddr>) {
         let mut now: Vec<(SetName, IpAddr, bool)> = Vec::new();
         for (id, group) in self.sets.groups.iter() {
-            for address in addresses {
-                let mut holders = self.holders.get(address).into_iter().flatten();
-                let is_member =
-                    holders.any(|key| self.pods.get(key).is_some_and(|pod| self.is_in(group, key, pod)));
-                now.push((SetName::Pods(id), *address, is_member));
-            }
+            let states = addresses
+                .iter()
+                .map(|address| (SetName::Pods(id), *address, self.is_member(group, *address)));
+            now.extend(states);
         }
         for (name, address, is_member) in now {
             let set = self.table.sets.entry(name).or_default();
@@ -244,12 +274,11 @@ impl State {
     }
 
     /// Where named ports of these addresses lead.
-    fn refresh_named(&mut self, addresses: &BTreeSet<IpAddr>, ports: &BTreeSet<(Protocol, Box<str>)>) {
+    fn refresh_named(&mut self, addresses: &BTreeSet<IpAddr>) {
         let names: Vec<(Id, Protocol, Box<str>)> = self
             .sets
             .names
             .iter()
-            .filter(|(_, name)| ports.contains(name))
             .map(|(id, (protocol, port))| (id, *protocol, port.clone()))
             .collect();
         for (id, protocol, port) in names {
@@ -258,13 +287,16 @@ impl State {
                 let now: BTreeSet<Element> = self.named(*address, protocol, &port).collect();
                 let set = self.table.sets.entry(name).or_default();
                 let bounds = Element::Port(*address, 0)..=Element::Port(*address, u16::MAX);
-                let before: Vec<Element> = set.range(bounds).copied().collect();
+                let before: BTreeSet<Element> = set.range(bounds).copied().collect();
+                if before == now {
+                    continue;
+                }
                 for element in before {
                     set.remove(&element);
                 }
                 set.extend(now);
+                self.touched.sets.insert(name);
             }
-            self.touched.sets.insert(name);
         }
     }
 
@@ -292,14 +324,8 @@ impl State {
 
     /// What is allowed to the pod of this node at an address; `None` if everything is.
     fn chain_at(&self, address: IpAddr, direction: Direction) -> Option<Chain> {
-        let key = self.holders.get(&address)?.last()?;
-        let pod = self.pods.get(key).filter(|pod| pod.local)?;
-        let from = Key::new(&key.namespace, "");
-        let policies = self
-            .policies
-            .range(from..)
-            .take_while(|(policy, _)| policy.namespace == key.namespace);
-        let allowed: Vec<_> = policies
+        let (key, pod) = self.at(address).last().filter(|(_, pod)| pod.local)?;
+        let allowed: Vec<_> = of_namespace(&self.policies, &key.namespace)
             .filter(|(_, effect)| effect.subjects.matches(&pod.labels))
             .filter_map(|(_, effect)| effect.allowed.get(&direction))
             .collect();
@@ -336,6 +362,15 @@ impl State {
         subjects.extend(now_led);
     }
 
+    /// Addresses that somebody has.
+    fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.holders.keys().chain(self.attachments.addresses()).copied()
+    }
+
+    fn is_member(&self, group: &Group, address: IpAddr) -> bool {
+        self.at(address).any(|(key, pod)| self.is_in(group, key, pod))
+    }
+
     fn is_in(&self, group: &Group, key: &Key, pod: &Pod) -> bool {
         group.looks_into(&key.namespace, self.namespaces.get(&key.namespace))
             && group.pods.matches(&pod.labels)
@@ -343,12 +378,18 @@ impl State {
 
     /// The numbers that a port name has at an address.
     fn named(&self, address: IpAddr, protocol: Protocol, port: &str) -> impl Iterator<Item = Element> {
-        let holders = self.holders.get(&address).into_iter().flatten();
-        let ports = holders
-            .filter_map(|key| self.pods.get(key))
-            .flat_map(|pod| &pod.ports);
+        let ports = self.at(address).flat_map(|(_, pod)| &pod.ports);
         ports
             .filter(move |one| one.protocol == protocol && *one.name == *port)
             .map(move |one| Element::Port(address, one.number))
     }
+}
+
+/// A namespace's objects.
+fn of_namespace<'a, T>(
+    objects: &'a BTreeMap<Key, T>,
+    namespace: &'a str,
+) -> impl Iterator<Item = (&'a Key, &'a T)> {
+    let from = objects.range(Key::new(namespace, "")..);
+    from.take_while(move |(key, _)| *key.namespace == *namespace)
 }

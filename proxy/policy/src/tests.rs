@@ -9,7 +9,10 @@ use std::net::IpAddr;
 
 use proptest::prelude::*;
 
-use crate::{Event, Key, Packet, Peer, Pod, Policy, PortMatch, Protocol, Requirement, Rule, Selector, State};
+use crate::{
+    Attachment, Event, Key, Packet, Peer, Pod, Policy, PortMatch, Protocol, Requirement, Rule, Selector,
+    State,
+};
 use kernel::Kernel;
 use scenario::{Step, history, packets};
 
@@ -26,6 +29,14 @@ proptest! {
                 Step::Event(event) => {
                     cluster.apply(event.clone());
                     state.apply(event);
+                }
+                Step::Attach(interface, attachment) => {
+                    cluster.attach(interface, attachment.clone());
+                    state.attach(interface, attachment);
+                }
+                Step::Detach(interface) => {
+                    cluster.detach(interface);
+                    state.detach(interface);
                 }
                 Step::Write => {
                     let before = kernel.clone();
@@ -179,4 +190,50 @@ fn connections_of_an_addresses_former_pod_are_looked_at() {
         Some(web(false, "10.0.0.2")),
     ));
     assert!(write(&mut state), "the new pod has the old one's connections");
+}
+
+#[test]
+fn a_pod_is_restricted_before_its_status_has_an_address() {
+    let mut state = State::default();
+    let starting = |uid: &str| Pod {
+        uid: uid.into(),
+        local: true,
+        ..Pod::default()
+    };
+    let attachment = |name: &str, uid: &str| Attachment {
+        pod: Key::new("a", name),
+        uid: Some(uid.into()),
+        addresses: ["10.0.0.1".parse().unwrap()].into(),
+    };
+    let is_denied = |state: &State| !state.table().allows(&tcp("10.0.0.2", "10.0.0.1", 80));
+    state.apply(Event::Policy(Key::new("a", "deny"), Some(ingress(vec![]))));
+    state.attach("c1", attachment("p", "2"));
+    assert!(!state.knows(&attachment("p", "2")) && !is_denied(&state));
+    state.apply(Event::Pod(Key::new("a", "p"), Some(starting("1"))));
+    assert!(
+        !state.knows(&attachment("p", "2")),
+        "another pod of the same name"
+    );
+    state.apply(Event::Pod(Key::new("a", "p"), Some(starting("2"))));
+    assert!(state.knows(&attachment("p", "2")) && is_denied(&state));
+    // The status of an ended pod still has the address.
+    let former = Pod {
+        labels: [("app".into(), "web".into())].into(),
+        ..web(true, "10.0.0.1")
+    };
+    state.apply(Event::Pod(Key::new("b", "former"), Some(former)));
+    assert!(is_denied(&state), "whose interface it is counts");
+    state.attach("c2", attachment("q", "3"));
+    assert!(
+        !is_denied(&state),
+        "its interface is gone, and whose it is now is not known"
+    );
+    state.detach("c1");
+    state.apply(Event::Pod(Key::new("a", "q"), Some(starting("3"))));
+    assert!(
+        is_denied(&state),
+        "the end of an interface is not that of its successor"
+    );
+    state.detach("c2");
+    assert!(!is_denied(&state));
 }

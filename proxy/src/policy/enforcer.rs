@@ -69,6 +69,11 @@ impl Enforcer {
         &self.state
     }
 
+    /// To be told of more; the kernel hears of it with the next [`Enforcer::sync`].
+    pub fn state_mut(&mut self) -> &mut State {
+        &mut self.state
+    }
+
     /// Writes what is behind; says how many connections were ended, or `None` if there was nothing to write.
     ///
     /// # Errors

@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! watches ─ Input ─> Lists ─ Event ─> Enforcer: State (core) ─ Changes ─> kernel's tables
-//!                                              └─ denied ─> connections that end
+//! gantry-cni ─ Request ─> Announced ──────┘    └─ denied ─> connections that end
 //! ```
 //!
 //! Nothing is written before everything that matters was listed in full; the tables of the time before stay until then. They also stay
 //! when the program ends: pods stay as restricted as they were.
 
+mod announced;
 mod enforcer;
 mod metrics;
 mod reduce;
@@ -15,6 +16,7 @@ mod table;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,13 +30,18 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+pub use announced::{ListenError, SOCKET, forget};
 pub use enforcer::{EnforceError, Enforcer, remove};
 pub use table::TABLE;
 
 use crate::pace::{Gathering, Retry, reached};
 use crate::programmer::with_cause;
+use announced::{Announced, Standing};
 use metrics::PolicyMetrics;
 use watch::{Input, Kind, Watches};
+
+/// Where the CNI plugin tells of pods.
+pub const DIR: &str = "/run/gantry";
 
 /// How often the tables are looked at although nobody said that they were touched.
 const CHECK_PERIOD: Duration = Duration::from_secs(10);
@@ -46,6 +53,8 @@ pub struct Policies {
     metrics: PolicyMetrics,
     /// Somebody has changed some table.
     touched: Arc<Notify>,
+    /// What the CNI plugin tells, if it was told where.
+    announced: Option<Announced>,
 }
 
 /// What lists have said.
@@ -66,17 +75,31 @@ impl Policies {
             enforcer: Enforcer::open(families)?,
             metrics: PolicyMetrics::new(registry),
             touched: Arc::clone(touched),
+            announced: None,
         })
+    }
+
+    /// Pods' addresses are also told by the CNI plugin, at [`SOCKET`] in this directory, where they are remembered. Within a runtime.
+    ///
+    /// # Errors
+    /// When the directory or the socket cannot be made.
+    pub fn listen(&mut self, dir: &Path) -> Result<(), ListenError> {
+        self.announced = Some(Announced::open(dir)?);
+        Ok(())
     }
 
     /// Runs until `shutdown`; the tables stay.
     pub async fn run(mut self, client: Client, node_name: String, shutdown: CancellationToken) {
         let (mut watches, mut inputs) = Watches::start(&client, &node_name);
         let mut lists = Lists::default();
+        if let Some(announced) = &mut self.announced {
+            announced.start(self.enforcer.state_mut(), &shutdown);
+        }
         let mut retry = Retry::default();
         let mut tick = interval(CHECK_PERIOD);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            let due = self.announced.as_ref().and_then(Announced::due);
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 // Cancel safe: a received input is handled at once.
@@ -91,18 +114,39 @@ impl Policies {
                         }
                     }
                 }
+                // Cancel safe: requests that were received are handled at once.
+                Some(requests) = next(&mut self.announced) => {
+                    if let Some(announced) = &mut self.announced {
+                        announced.take(requests, self.enforcer.state_mut());
+                    }
+                }
                 () = self.touched.notified() => self.check(),
-                _ = tick.tick() => self.check(),
+                _ = tick.tick() => self.tidy(&lists),
                 () = reached(retry.at()) => {}
+                () = reached(due) => {}
             }
             if lists.has_policies() {
                 watches.follow_peers();
             }
-            if !lists.are_complete(watches.follows_peers()) {
-                continue;
+            let standing = self.work(&lists, watches.follows_peers(), &mut retry);
+            if let Some(announced) = &mut self.announced {
+                announced.answer(standing, self.enforcer.state());
             }
-            retry.begin();
-            retry.end(self.sync());
+        }
+    }
+
+    /// Brings the tables to the present state, if that is known.
+    fn work(&mut self, lists: &Lists, with_peers: bool, retry: &mut Retry) -> Standing {
+        if !lists.are_complete(with_peers) {
+            return Standing::Unlisted;
+        }
+        retry.begin();
+        let right = self.sync();
+        retry.end(right);
+        match (right, lists.has_policies()) {
+            (false, _) => Standing::Unwritten,
+            (true, false) => Standing::Unrestricted,
+            (true, true) => Standing::Enforced,
         }
     }
 
@@ -128,6 +172,16 @@ impl Policies {
                 warn!(error = with_cause(&error), "trying again");
                 false
             }
+        }
+    }
+
+    /// Once in a while.
+    fn tidy(&mut self, lists: &Lists) {
+        self.check();
+        if let Some(announced) = &mut self.announced
+            && lists.are_complete(true)
+        {
+            announced.forget_lost(self.enforcer.state_mut());
         }
     }
 
@@ -186,6 +240,14 @@ impl Lists {
             &[Kind::Policy]
         };
         needed.iter().all(|kind| self.complete.contains(kind))
+    }
+}
+
+/// The next requests of the CNI plugin, if it can make some. Cancel safe.
+async fn next(announced: &mut Option<Announced>) -> Option<announced::Requests> {
+    match announced {
+        Some(announced) => announced.next().await,
+        None => std::future::pending().await,
     }
 }
 

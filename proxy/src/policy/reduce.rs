@@ -23,17 +23,19 @@ pub(super) fn key(object: &impl Resource<DynamicType = ()>) -> Key {
     Key::new(&text(&meta.namespace), &text(&meta.name))
 }
 
-/// `None` for pods that have no address of their own: on the host's network, not started, or ended.
+/// `None` for pods that have no address of their own: on the host's network, or ended, or not started on another node.
 pub(super) fn pod(object: &slim::Pod, node_name: &str) -> Option<Pod> {
     let ended = matches!(object.phase.as_deref(), Some("Succeeded" | "Failed"));
     let addresses: BTreeSet<_> = object.pod_ips.iter().filter_map(|ip| ip.parse().ok()).collect();
-    if object.host_network || ended || addresses.is_empty() {
+    let local = object.node_name.as_deref() == Some(node_name);
+    if object.host_network || ended || addresses.is_empty() && !local {
         return None;
     }
     Some(Pod {
         labels: labels(&object.labels),
+        uid: object.uid.as_deref().filter(|_| local).unwrap_or_default().into(),
         addresses,
-        local: object.node_name.as_deref() == Some(node_name),
+        local,
         ports: object.ports.iter().filter_map(named_port).collect(),
     })
 }

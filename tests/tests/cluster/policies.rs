@@ -121,3 +121,63 @@ fn a_policy_decides_whom_a_pod_reaches() {
     party.test.patch::<NetworkPolicy>("stays-at-home", out);
     party.are_answered(&party.friends, true, "friends may go to any namespace");
 }
+
+const STRANGERS_REACH_NOBODY: &str = r"
+metadata: {name: strangers-reach-nobody}
+spec: {podSelector: {matchLabels: {role: stranger}}, policyTypes: [Egress]}
+";
+
+#[test]
+fn a_policy_holds_for_a_pods_first_packet() {
+    let test = Test::start("policy-first");
+    if test.cluster.is_reference("proxy") {
+        return;
+    }
+    let server = |name: &str| {
+        test.create::<Pod>(&format!(
+            "{{metadata: {{name: {name}, labels: {{app: {name}}}}}, spec: {{nodeName: node-1, terminationGracePeriodSeconds: 1, \
+             containers: [{{name: c, image: 'hello:1', ports: [{{name: http, containerPort: 8080}}]}}]}}}}"
+        ));
+        pods::ip(&test.wait_ready(name))
+    };
+    let (open, guarded) = (server("open"), server("server"));
+    test.create::<NetworkPolicy>(STRANGERS_REACH_NOBODY);
+    test.create::<NetworkPolicy>(ONLY_FRIENDS);
+    // What each does first is one attempt to connect, and how that goes is its exit code.
+    let first_act = |name: &str, role: &str, to: SocketAddr, patience: u32| {
+        test.create::<Pod>(&format!(
+            "{{metadata: {{name: {name}, labels: {{role: {role}}}}}, spec: {{nodeName: node-1, restartPolicy: Never, \
+             terminationGracePeriodSeconds: 1, containers: [{{name: c, image: 'busybox:1.36', \
+             command: [sh, -c, 'echo | nc -w {patience} {} {} | grep HTTP']}}]}}}}",
+            to.ip(),
+            to.port()
+        ));
+    };
+    let outsider = || {
+        ask(
+            &NetNs::of_machine(&Machine::named("node-2")),
+            "TCP",
+            (guarded, 8080).into(),
+        )
+    };
+    poll(secs(20), "the servers' policy is in force", || {
+        outsider().is_err().then_some(())
+    });
+    let names =
+        |role: &str, count: usize| -> Vec<String> { (0..count).map(|n| format!("{role}-{n}")).collect() };
+    let (strangers, friends) = (names("stranger", 20), names("friend", 10));
+    for stranger in &strangers {
+        first_act(stranger, "stranger", (open, 8080).into(), 1);
+    }
+    for friend in &friends {
+        first_act(friend, "friend", (guarded, 8080).into(), 10);
+    }
+    for (names, phase) in [(strangers, "Failed"), (friends, "Succeeded")] {
+        for name in names {
+            let pod = test.wait_pod(&name, "ended", secs(120), |pod| {
+                ["Failed", "Succeeded"].contains(&pods::phase(pod))
+            });
+            assert_eq!(pods::phase(&pod), phase, "{name}: {}", test.log(&pod, "c"));
+        }
+    }
+}

@@ -6,6 +6,7 @@
 mod addresses;
 mod bystanders;
 mod node_api;
+mod policies;
 
 use std::sync::{Mutex, MutexGuard};
 use std::time::Instant;

@@ -14,6 +14,8 @@ use super::{Identity, resource};
 pub struct Pod {
     /// Name, namespace and resource version.
     pub metadata: ObjectMeta,
+    /// `metadata.uid`; of a mirror pod that of the static pod, which its sandbox has.
+    pub uid: Option<String>,
     /// `metadata.labels`.
     pub labels: BTreeMap<String, String>,
     /// `spec.nodeName`.
@@ -70,7 +72,16 @@ struct Labelled {
     name: Option<String>,
     namespace: Option<String>,
     resource_version: Option<String>,
+    uid: Option<String>,
     labels: BTreeMap<String, String>,
+    annotations: Annotations,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Annotations {
+    #[serde(rename = "kubernetes.io/config.mirror")]
+    mirror: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -114,13 +125,16 @@ impl Labelled {
 }
 
 impl From<WirePod> for Pod {
-    fn from(wire: WirePod) -> Self {
+    fn from(mut wire: WirePod) -> Self {
+        let uid = wire.metadata.annotations.mirror.take();
+        let uid = uid.or_else(|| wire.metadata.uid.take());
         let (metadata, labels) = wire.metadata.split();
         let sidecars = wire.spec.init_containers.into_iter();
         let sidecars = sidecars.filter(|one| one.restart_policy.as_deref() == Some("Always"));
         let containers = wire.spec.containers.into_iter().chain(sidecars);
         Self {
             metadata,
+            uid,
             labels,
             node_name: wire.spec.node_name,
             host_network: wire.spec.host_network,

@@ -66,7 +66,7 @@ fn bookmarks_have_nothing_but_a_version() {
 #[test]
 fn a_pod_keeps_its_labels_addresses_and_ports() {
     let full = json!({
-        "metadata": {"name": "web", "namespace": "a", "resourceVersion": "9", "labels": {"app": "web"}},
+        "metadata": {"name": "web", "namespace": "a", "uid": "u1", "resourceVersion": "9", "labels": {"app": "web"}},
         "spec": {"nodeName": "n1", "containers": [{"name": "c", "ports": [{"name": "http", "containerPort": 80}]}],
             "initContainers": [
                 {"name": "once", "ports": [{"name": "never", "containerPort": 1}]},
@@ -75,11 +75,17 @@ fn a_pod_keeps_its_labels_addresses_and_ports() {
     });
     let pod: Pod = serde_json::from_value(full).unwrap();
     assert_eq!(pod.metadata.resource_version.as_deref(), Some("9"));
-    assert_eq!(pod.labels["app"], "web");
+    assert_eq!(
+        (pod.labels["app"].as_str(), pod.uid.as_deref()),
+        ("web", Some("u1"))
+    );
     assert_eq!(pod.pod_ips, ["10.244.0.2", "fd00::2"]);
     assert!(!pod.host_network);
     let ports: Vec<_> = pod.ports.iter().map(|port| port.container_port).collect();
     assert_eq!(ports, [80, 9], "an init container that ends serves nobody");
+    let mirror = json!({"metadata": {"uid": "u2", "annotations": {"a": "b", "kubernetes.io/config.mirror": "static"}}});
+    let mirror: Pod = serde_json::from_value(mirror).unwrap();
+    assert_eq!(mirror.uid.as_deref(), Some("static"));
     let namespace: Namespace =
         serde_json::from_value(json!({"metadata": {"name": "a", "labels": {"team": "x"}}})).unwrap();
     assert_eq!(namespace.labels["team"], "x");

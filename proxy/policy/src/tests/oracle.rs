@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crate::{Event, Key, Labels, Packet, Peer, Pod, Policy, PortMatch, Rule};
+use crate::{Attachment, Event, Key, Labels, Packet, Peer, Pod, Policy, PortMatch, Rule};
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Cluster {
     pods: BTreeMap<Key, Pod>,
     /// In the order in which the pods were last told of.
     order: Vec<Key>,
+    /// Interfaces of this node.
+    attachments: BTreeMap<String, Attachment>,
     namespaces: BTreeMap<Box<str>, Labels>,
     policies: BTreeMap<Key, Policy>,
 }
@@ -43,6 +45,16 @@ impl Cluster {
         }
     }
 
+    pub(super) fn attach(&mut self, interface: &str, attachment: Attachment) {
+        self.attachments
+            .retain(|_, other| other.addresses.is_disjoint(&attachment.addresses));
+        self.attachments.insert(interface.into(), attachment);
+    }
+
+    pub(super) fn detach(&mut self, interface: &str) {
+        self.attachments.remove(interface);
+    }
+
     pub(super) fn allows(&self, packet: &Packet) -> bool {
         let sent = self.is_allowed(packet.from, packet.to, packet, |policy| policy.egress.as_ref());
         let taken = self.is_allowed(packet.to, packet.from, packet, |policy| policy.ingress.as_ref());
@@ -56,8 +68,14 @@ impl Cluster {
     }
 
     fn pods_at(&self, address: IpAddr) -> impl Iterator<Item = (&Key, &Pod)> {
+        let attached = self.attachments.values().find_map(|one| {
+            let pod = self.pods.get(&one.pod).filter(|pod| pod.local)?;
+            let is_meant = one.uid.is_none() || one.uid.as_ref() == Some(&pod.uid);
+            (one.addresses.contains(&address) && is_meant).then_some((&one.pod, pod))
+        });
         let pods = self.order.iter().map(|key| (key, &self.pods[key]));
-        pods.filter(move |(_, pod)| pod.addresses.contains(&address))
+        let told = pods.filter(move |(_, pod)| attached.is_none() && pod.addresses.contains(&address));
+        attached.into_iter().chain(told)
     }
 
     fn is_allowed(

@@ -6,17 +6,22 @@ use std::net::IpAddr;
 use proptest::prelude::*;
 
 use crate::{
-    Event, Key, Labels, NamedPort, Packet, Peer, Pod, Policy, PortMatch, Protocol, Requirement, Rule,
-    Selector,
+    Attachment, Event, Key, Labels, NamedPort, Packet, Peer, Pod, Policy, PortMatch, Protocol, Requirement,
+    Rule, Selector,
 };
 
 #[derive(Clone, Debug)]
 pub(super) enum Step {
     Event(Event),
+    Attach(&'static str, Attachment),
+    Detach(&'static str),
     Write,
 }
 
 const NAMESPACES: [&str; 2] = ["a", "b"];
+const PODS: [&str; 3] = ["p", "q", "r"];
+const UIDS: [&str; 2] = ["1", "2"];
+const INTERFACES: [&str; 3] = ["x", "y", "z"];
 const PROTOCOLS: [Protocol; 2] = [Protocol::Tcp, Protocol::Udp];
 const NUMBERS: [u16; 3] = [53, 80, 443];
 
@@ -25,6 +30,8 @@ pub(super) fn history() -> impl Strategy<Value = Vec<Step>> {
         4 => pod_event().prop_map(Step::Event),
         1 => namespace_event().prop_map(Step::Event),
         3 => policy_event().prop_map(Step::Event),
+        2 => (one_of(&INTERFACES), attachment()).prop_map(|(interface, attachment)| Step::Attach(interface, attachment)),
+        1 => one_of(&INTERFACES).prop_map(Step::Detach),
         2 => Just(Step::Write),
     ];
     prop::collection::vec(step, 1..40).prop_map(|mut steps| {
@@ -78,7 +85,7 @@ fn label_value() -> impl Strategy<Value = Box<str>> {
 }
 
 fn pod_event() -> impl Strategy<Value = Event> {
-    let name = (one_of(&NAMESPACES), one_of(&["p", "q", "r"]));
+    let name = (one_of(&NAMESPACES), one_of(&PODS));
     (name, prop::option::weighted(0.8, pod()))
         .prop_map(|((namespace, name), pod)| Event::Pod(Key::new(namespace, name), pod))
 }
@@ -86,14 +93,27 @@ fn pod_event() -> impl Strategy<Value = Event> {
 prop_compose! {
     fn pod()(
         labels in labels(),
-        number in 0..6u8,
+        uid in one_of(&UIDS),
+        number in prop::option::weighted(0.8, 0..6u8),
         dual in any::<bool>(),
         local in any::<bool>(),
         ports in prop::collection::btree_set((one_of(&["web", "dns"]), one_of(&PROTOCOLS), one_of(&NUMBERS)), 0..3),
     ) -> Pod {
-        let addresses = [Some(v4(number)), dual.then(|| v6(number))];
+        let addresses = [number.map(v4), number.filter(|_| dual).map(v6)];
         let ports = ports.into_iter().map(|(name, protocol, number)| NamedPort { name: name.into(), protocol, number });
-        Pod { labels, addresses: addresses.into_iter().flatten().collect(), local, ports: ports.collect() }
+        Pod { labels, uid: uid.into(), addresses: addresses.into_iter().flatten().collect(), local, ports: ports.collect() }
+    }
+}
+
+prop_compose! {
+    fn attachment()(
+        name in (one_of(&NAMESPACES), one_of(&PODS)),
+        uid in prop::option::of(one_of(&UIDS)),
+        number in 0..6u8,
+        dual in any::<bool>(),
+    ) -> Attachment {
+        let addresses = [Some(v4(number)), dual.then(|| v6(number))];
+        Attachment { pod: Key::new(name.0, name.1), uid: uid.map(Box::from), addresses: addresses.into_iter().flatten().collect() }
     }
 }
 

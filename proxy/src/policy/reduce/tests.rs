@@ -90,19 +90,20 @@ fn what_is_not_understood_allows_nothing() {
 }
 
 #[test]
-fn only_pods_with_an_address_of_their_own_count() {
+fn only_pods_with_an_address_of_their_own_count_or_about_to_get_one() {
     let pod_of = |spec: Value, status: Value| {
-        let object = json!({"metadata": {"name": "p"}, "spec": spec, "status": status});
+        let object = json!({"metadata": {"name": "p", "uid": "u"}, "spec": spec, "status": status});
         pod(&serde_json::from_value(object).unwrap(), "n1")
     };
     let addresses = json!({"phase": "Running", "podIPs": [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}]});
     let here = pod_of(json!({"nodeName": "n1"}), addresses.clone()).unwrap();
-    assert!(here.local && here.addresses.len() == 2);
-    assert!(
-        !pod_of(json!({"nodeName": "n2"}), addresses.clone())
-            .unwrap()
-            .local
-    );
+    assert!(here.local && *here.uid == *"u" && here.addresses.len() == 2);
+    let starting = pod_of(json!({"nodeName": "n1"}), json!({"phase": "Pending"})).unwrap();
+    assert!(starting.local && starting.addresses.is_empty());
+    let there = pod_of(json!({"nodeName": "n2"}), addresses.clone()).unwrap();
+    assert!(!there.local && there.uid.is_empty());
+    let elsewhere = json!({"nodeName": "n2"});
+    assert_eq!(pod_of(elsewhere, json!({"phase": "Pending"})), None);
     assert_eq!(
         pod_of(json!({"nodeName": "n1", "hostNetwork": true}), addresses),
         None

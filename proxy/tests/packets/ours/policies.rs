@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use gantry_policy_core as core;
 use gantry_policy_core::{
-    Key, NamedPort, Peer, Pod, Policy, PortMatch, Protocol, Requirement, Rule, Selector,
+    Attachment, Key, NamedPort, Peer, Pod, Policy, PortMatch, Protocol, Requirement, Rule, Selector,
 };
 use gantry_proxy::policy::{self, Enforcer};
 use gantry_proxy_core::Families;
@@ -56,6 +56,7 @@ fn pod(name: &str, last: &str, label: &str) -> core::Event {
     let addresses = [format!("10.244.1.{last}"), format!("fd00:244::{last}")];
     let pod = Pod {
         labels: [("pod".into(), label.into())].into(),
+        uid: name.into(),
         addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
         local: true,
         ports: [NamedPort {
@@ -248,6 +249,42 @@ fn labels_decide_at_once() {
     assert!(answers(&policed.rig.client.tcp(SERVER)));
     policed.tell(pod("a", "10", "free"));
     assert!(answers(&policed.rig.outside.tcp(SERVER)));
+}
+
+#[test]
+fn a_pods_interface_counts_before_its_status_and_another_pods_claim() {
+    let mut policed = Policed::new();
+    let core::Event::Pod(key, Some(pod)) = pod("client", "2", "client") else {
+        panic!("a pod is a pod")
+    };
+    policed.policy(to_a(vec![rule(&[pods("client")], &[])]));
+    // A new pod has the address of the client, whose status still says so.
+    let starting = Pod {
+        uid: "new".into(),
+        labels: [("pod".into(), "a".into())].into(),
+        addresses: [].into(),
+        ..pod.clone()
+    };
+    policed.tell(core::Event::Pod(Key::new("n", "new"), Some(starting)));
+    let attachment = Attachment {
+        pod: Key::new("n", "new"),
+        uid: Some("new".into()),
+        addresses: pod.addresses.clone(),
+    };
+    policed.policies.state_mut().attach("sandbox:eth0", attachment);
+    policed.policies.sync().unwrap();
+    for to in [SERVER, SERVER_V6] {
+        assert!(!answers(&policed.rig.client.tcp(to)), "not as the client's: {to}");
+    }
+    policed.rig.client.serve("new", 8080);
+    assert!(answers(&policed.rig.node.tcp("10.244.1.2:8080")));
+    assert!(
+        !answers(&policed.rig.outside.tcp("10.244.1.2:8080")),
+        "the policy's subject"
+    );
+    policed.policies.state_mut().detach("sandbox:eth0");
+    policed.tell(core::Event::Pod(key, Some(pod)));
+    assert!(answers(&policed.rig.client.tcp(SERVER)));
 }
 
 #[test]
