@@ -242,7 +242,8 @@ impl Rig {
     }
 }
 
-fn outside_of(node: &Host) -> Host {
+/// A host beyond a link of the node.
+pub(crate) fn outside_of(node: &Host) -> Host {
     let outside = Host::new("outside");
     let ways = [("192.0.2.", "24"), ("fd00:192::", "64")];
     let hosts = ways.map(|(net, bits)| way(net, "100", bits));
@@ -254,7 +255,7 @@ fn outside_of(node: &Host) -> Host {
     outside
 }
 
-fn set_sysctls(node: &Host) {
+pub(crate) fn set_sysctls(node: &Host) {
     node.run(|| {
         for sysctl in [
             "net/ipv4/ip_forward",

@@ -15,7 +15,7 @@ use crate::objects::*;
 use crate::rig::{LAYOUT, Rig};
 
 const PATIENCE: Duration = Duration::from_millis(600);
-const INIT: u8 = 1;
+pub(crate) const INIT: u8 = 1;
 const INIT_ACK: u8 = 2;
 /// The endpoint's port.
 const PORT: u16 = 9999;
@@ -31,7 +31,7 @@ fn checksum(bytes: &[u8]) -> u32 {
 }
 
 /// A message of one chunk.
-fn message(ports: (u16, u16), tag: u32, chunk: u8) -> Vec<u8> {
+pub(crate) fn message(ports: (u16, u16), tag: u32, chunk: u8) -> Vec<u8> {
     let mut bytes = Vec::new();
     bytes.extend(ports.0.to_be_bytes());
     bytes.extend(ports.1.to_be_bytes());

@@ -2,6 +2,7 @@
 
 mod churn;
 mod foreign;
+mod matrix;
 mod memory;
 mod policies;
 mod table;
