@@ -1,11 +1,14 @@
-//! How long ADD and DEL take, as a runtime sees it: one process for each call, in a network namespace of its own.
+//! How long ADD and DEL take, as a runtime sees it (one process for each call, in a network namespace of its own), and how
+//! fast packets then pass.
 //!
 //! ```text
-//! cargo bench -p gantry-cni --bench cni -- [--stock DIR] [--calls N] [--at-once N] [--existing N]
+//! cargo bench -p gantry-cni --bench cni -- [--plugin FILE] [--stock DIR] [--calls N] [--at-once N] [--existing N]
+//!     [--only calls|packets]
 //! ```
 //!
-//! Prints a table: the plugin built with it and, with `--stock`, the `bridge` and `host-local` plugins of that directory,
-//! each with and without ipMasq. `--existing` pods are added before. Needs root.
+//! Prints tables: the plugin built with it (or that file) and, with `--stock`, the `bridge` and `host-local` plugins of that
+//! directory, one after the other and at once, then again beside `--existing` pods; the floor is a process of ours that only
+//! says its versions. Packets between two pods are compared with a bridge and veth pairs that `ip` made. Needs root.
 
 #![allow(
     clippy::unwrap_used,
@@ -14,60 +17,82 @@
 )]
 
 use std::path::{Path, PathBuf};
+use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
-use harness::{Answer, Host, Namespace, on_host, ours};
+use harness::{Host, Namespace, on_host, ours};
 use serde_json::{Value, json};
 
 #[path = "../tests/harness/mod.rs"]
 mod harness;
+mod packets;
 
 const SUBNET: &str = "10.99.0.0/20";
+/// Pods that are there in the first measurement, so that the bridge is.
+const FEW: usize = 10;
 
 #[derive(Debug, Clone)]
 struct Options {
+    plugin: PathBuf,
     stock: Option<PathBuf>,
     calls: usize,
     at_once: usize,
     existing: usize,
+    only: Option<String>,
 }
 
 fn main() {
     let options = options();
+    let wanted = |part: &str| options.only.as_deref().is_none_or(|only| only == part);
     println!(
-        "{} calls one after the other, {} at once, {} pods before",
-        options.calls, options.at_once, options.existing
+        "load {}",
+        std::fs::read_to_string("/proc/loadavg").unwrap().trim()
+    );
+    if wanted("calls") {
+        calls(&options);
+    }
+    if wanted("packets") {
+        packets::compare();
+    }
+}
+
+fn calls(options: &Options) {
+    println!(
+        "{} calls one after the other, {} at once",
+        options.calls, options.at_once
     );
     println!(
-        "| plugin | ADD p50 | p99 | DEL p50 | p99 | ADD at once p50 | p99 | DEL at once p50 | p99 | all |"
+        "| plugin | pods before | ADD p50 | p99 | DEL p50 | p99 | ADD at once p50 | p99 | DEL at once p50 | p99 |"
     );
     println!("|---|---|---|---|---|---|---|---|---|---|");
+    on_host(|host| {
+        let config = host.config(SUBNET);
+        let bench = Bench {
+            host,
+            plugin: &options.plugin,
+            config,
+        };
+        bench.row("floor: a process", 0, ["VERSION"; 2], options);
+    });
     for masquerade in [true, false] {
         let with = if masquerade { "with" } else { "without" };
-        measure(
-            &format!("gantry-cni {with} ipMasq"),
-            &ours(),
-            masquerade,
-            &options,
-        );
+        let name = format!("gantry-cni {with} ipMasq");
+        measure(&name, &options.plugin, masquerade, options);
         if let Some(stock) = &options.stock {
-            let plugin = stock.join("bridge");
-            measure(
-                &format!("bridge + host-local {with} ipMasq"),
-                &plugin,
-                masquerade,
-                &options,
-            );
+            let name = format!("bridge + host-local {with} ipMasq");
+            measure(&name, &stock.join("bridge"), masquerade, options);
         }
     }
 }
 
 fn options() -> Options {
     let mut options = Options {
+        plugin: ours(),
         stock: None,
         calls: 100,
         at_once: 100,
-        existing: 0,
+        existing: 900,
+        only: None,
     };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
@@ -81,7 +106,9 @@ fn options() -> Options {
             "--calls" => options.calls = number(),
             "--at-once" => options.at_once = number(),
             "--existing" => options.existing = number(),
+            "--plugin" => options.plugin = words.next().map(PathBuf::from).expect("a file follows"),
             "--stock" => options.stock = words.next().map(PathBuf::from),
+            "--only" => options.only = words.next(),
             // cargo adds it.
             "--bench" => {}
             other => panic!("unknown option {other}"),
@@ -95,23 +122,14 @@ fn measure(name: &str, plugin: &Path, masquerade: bool, options: &Options) {
         let mut config = host.config(SUBNET);
         config["ipMasq"] = json!(masquerade);
         let bench = Bench { host, plugin, config };
-        let before: Vec<_> = (0..options.existing).map(|_| Namespace::new()).collect();
-        for (number, pod) in before.iter().enumerate() {
-            bench.timed("ADD", &format!("before{number}"), pod);
+        let mut before = Vec::new();
+        for existing in [FEW, options.existing] {
+            for number in before.len()..existing {
+                before.push(Namespace::new());
+                bench.timed("ADD", &format!("before{number}"), &before[number]);
+            }
+            bench.row(name, existing, ["ADD", "DEL"], options);
         }
-        let pods: Vec<_> = (0..options.calls).map(|_| Namespace::new()).collect();
-        let each = |command| -> Vec<_> {
-            let one = |(number, pod)| bench.timed(command, &format!("c{number}"), pod);
-            pods.iter().enumerate().map(one).collect()
-        };
-        let (add, del) = (each("ADD"), each("DEL"));
-        drop(pods);
-        let pods: Vec<_> = (0..options.at_once).map(|_| Namespace::new()).collect();
-        let started = Instant::now();
-        let (add_at_once, del_at_once) = (bench.at_once("ADD", &pods), bench.at_once("DEL", &pods));
-        let all = started.elapsed();
-        let columns = [add, del, add_at_once, del_at_once].map(quantiles).join(" | ");
-        println!("| {name} | {columns} | {} |", millis(all));
     });
 }
 
@@ -122,6 +140,22 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
+    fn row(&self, name: &str, existing: usize, commands: [&str; 2], options: &Options) {
+        let pods: Vec<_> = (0..options.calls).map(|_| Namespace::new()).collect();
+        let each = |command| -> Vec<_> {
+            let one = |(number, pod)| self.timed(command, &format!("c{number}"), pod);
+            pods.iter().enumerate().map(one).collect()
+        };
+        let [adds, dels] = commands.map(each);
+        drop(pods);
+        let pods: Vec<_> = (0..options.at_once).map(|_| Namespace::new()).collect();
+        let [adds_at_once, dels_at_once] = commands.map(|command| self.at_once(command, &pods));
+        let columns = [adds, dels, adds_at_once, dels_at_once]
+            .map(quantiles)
+            .join(" | ");
+        println!("| {name} | {existing} | {columns} |");
+    }
+
     fn timed(&self, command: &str, container: &str, pod: &Namespace) -> Duration {
         let variables = [
             ("CNI_CONTAINERID", container),
@@ -129,16 +163,25 @@ impl Bench<'_> {
             ("CNI_PATH", self.plugin.parent().unwrap().to_str().unwrap()),
         ];
         let stdin = self.config.to_string();
+        let process = self.host.prepare(self.plugin, command, &variables);
         let started = Instant::now();
-        let Answer { ok, stdout } = self.host.call_plugin(self.plugin, command, &stdin, &variables);
+        let answer = self.host.call_process(process, &stdin);
         let elapsed = started.elapsed();
-        assert!(ok, "{stdout}");
+        assert!(answer.ok, "{}", answer.stdout);
         elapsed
     }
 
+    /// All from the same moment on, each by a thread of its own, as a runtime does.
     fn at_once(&self, command: &str, pods: &[Namespace]) -> Vec<Duration> {
+        let start = Barrier::new(pods.len());
         std::thread::scope(|scope| {
-            let one = |(number, pod)| scope.spawn(move || self.timed(command, &format!("p{number}"), pod));
+            let one = |(number, pod)| {
+                let start = &start;
+                scope.spawn(move || {
+                    start.wait();
+                    self.timed(command, &format!("p{number}"), pod)
+                })
+            };
             let calls: Vec<_> = pods.iter().enumerate().map(one).collect();
             calls.into_iter().map(|call| call.join().unwrap()).collect()
         })
@@ -146,15 +189,16 @@ impl Bench<'_> {
 }
 
 /// The median and the 99th percentile.
-fn quantiles(mut times: Vec<Duration>) -> String {
+fn quantiles(times: Vec<Duration>) -> String {
+    let [half, most] = [50, 99].map(|percent| quantile(&times, percent));
+    format!("{} | {}", millis(half), millis(most))
+}
+
+fn quantile(times: &[Duration], percent: usize) -> Duration {
+    let mut times = times.to_vec();
     times.sort();
-    let at = |percent: usize| {
-        times
-            .get((times.len().max(1) - 1) * percent / 100)
-            .copied()
-            .unwrap_or_default()
-    };
-    format!("{} | {}", millis(at(50)), millis(at(99)))
+    let at = (times.len().max(1) - 1) * percent / 100;
+    times.get(at).copied().unwrap_or_default()
 }
 
 fn millis(time: Duration) -> String {
