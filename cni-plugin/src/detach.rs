@@ -5,85 +5,79 @@
 //! - after 0.9 ms the kernel has released the routing lock: other changes go on;
 //! - the rest is a wait for an RCU barrier outside of that lock, after which only memory is freed.
 //!
-//! So a child process (this program again) sends the request and does that wait, and DEL returns as soon as the kernel says
-//! that the interface is gone: a look-up by name, which has to take the routing lock and therefore also proves that the
-//! deletion is past it. That is what the specification demands of DEL, and holds whether the namespace lives on or not.
-//! Leaving the interface to the teardown of its namespace would be wrong when the namespace lives on, which a plugin
-//! cannot know. Ten DELs at once wait for one barrier together instead of one after the other.
+//! So a child process sends the request and does that wait, and DEL returns as soon as the interface is out of the lists,
+//! from where nothing brings it back. That is what the specification demands of DEL, and holds whether the namespace lives
+//! on or not. Leaving the interface to the teardown of its namespace would be wrong when the namespace lives on, which a
+//! plugin cannot know. Ten DELs at once wait for one barrier together instead of one after the other.
+//!
+//! The child is a copy and not a program: a program's start is more work than all the rest of DEL. Whether an interface is
+//! there is asked without the routing lock, which a hundred who ask at once would keep from those who delete.
 
-use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Duration;
+
+use rustix::process::{Pid, WaitOptions, waitpid};
 
 use crate::netlink::{Netlink, NetlinkError};
 
-/// The hidden command of the child. Nothing but [`spawn`] uses it.
-pub(crate) const HIDDEN_COMMAND: &str = "--delete-link";
-
-/// Pause between two look-ups, until the child's request has reached the kernel.
-const POLL: Duration = Duration::from_micros(100);
+/// Pauses between two looks, until the child's request has reached the kernel: from the first to the longest.
+const FIRST_PAUSE: Duration = Duration::from_micros(100);
+const LONGEST_PAUSE: Duration = Duration::from_millis(5);
 
 /// Deletes these interfaces; false when there was none of them.
 pub(crate) fn delete(host: &mut Netlink, names: &[String]) -> Result<bool, NetlinkError> {
-    let mut left = present(host, names)?;
+    let present = names.iter().filter(|name| host.has_link(name));
+    let mut left: Vec<_> = present.map(|name| (name.as_str(), fork(name))).collect();
     if left.is_empty() {
         return Ok(false);
     }
-    let mut child = spawn(&left);
+    let mut pause = FIRST_PAUSE;
     loop {
-        left = present(host, &left)?;
+        for (name, child) in std::mem::take(&mut left) {
+            if !host.has_link(name) {
+                continue;
+            }
+            if child.is_some_and(is_working) {
+                left.push((name, child));
+            } else {
+                // No child, or one that is done, and an interface that is still there: so do it here and see why.
+                host.delete_link(name)?;
+            }
+        }
         if left.is_empty() {
             return Ok(true);
         }
-        // No child, or one that is done, and an interface that is still there: it failed, so do it here and see why.
-        let working = child.as_mut().map(Child::try_wait);
-        if !matches!(working, Some(Ok(None))) {
-            for name in &left {
-                host.delete_link(name)?;
-            }
-            return Ok(true);
-        }
-        std::thread::sleep(POLL);
+        std::thread::sleep(pause);
+        pause = (pause * 3 / 2).min(LONGEST_PAUSE);
     }
 }
 
-fn present(host: &mut Netlink, names: &[String]) -> Result<Vec<String>, NetlinkError> {
-    let mut present = Vec::new();
-    for name in names {
-        if host.link(name)?.is_some() {
-            present.push(name.clone());
-        }
-    }
-    Ok(present)
+fn is_working(child: Pid) -> bool {
+    matches!(waitpid(Some(child), WaitOptions::NOHANG), Ok(None))
 }
 
-/// The child outlives us and is reaped by init. It holds none of our descriptors, so nobody waits for it.
-fn spawn(names: &[String]) -> Option<Child> {
-    let mut command = Command::new("/proc/self/exe");
-    command.arg(HIDDEN_COMMAND).args(names).env_clear();
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    command.spawn().ok()
+/// Starts a child that deletes the interface. It outlives us and is reaped by init.
+#[allow(unsafe_code, reason = "fork has no safe form")]
+fn fork(name: &str) -> Option<Pid> {
+    // SAFETY: this process has one thread, so no lock is held in the copy by a thread that the copy lacks.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let deleted = let_go_of_the_caller()
+            && Netlink::open()
+                .and_then(|mut host| host.delete_link(name))
+                .is_ok();
+        // SAFETY: nothing of this process is used afterwards.
+        unsafe { libc::_exit(i32::from(!deleted)) }
+    }
+    Pid::from_raw(child)
 }
 
-/// The child's work: all at once, so that they wait for one barrier.
-pub(crate) fn run_child(names: &[String]) -> ExitCode {
-    let delete = |name: &String| Netlink::open().and_then(|mut host| host.delete_link(name));
-    let Some((first, rest)) = names.split_first() else {
-        return ExitCode::FAILURE;
-    };
-    let deleted = std::thread::scope(|scope| {
-        let others: Vec<_> = rest
-            .iter()
-            .map(|name| scope.spawn(move || delete(name).is_ok()))
-            .collect();
-        let first = delete(first).is_ok();
-        others.into_iter().all(|other| other.join().unwrap_or(false)) && first
-    });
-    if deleted {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+/// Closes the copies of the caller's standard streams: it reads ours to their end.
+#[allow(unsafe_code, reason = "the standard streams have no owner to ask")]
+fn let_go_of_the_caller() -> bool {
+    use std::os::fd::AsRawFd;
+    let null = std::fs::File::options().read(true).write(true).open("/dev/null");
+    null.is_ok_and(|null| {
+        // SAFETY: the three streams are ours alone in this process, and nothing else has these numbers.
+        (0..3).all(|stream| unsafe { libc::dup2(null.as_raw_fd(), stream) } == stream)
+    })
 }

@@ -94,8 +94,15 @@ pub(crate) struct Leases {
     boot: String,
     /// Seconds since boot.
     now_secs: u32,
-    /// Held, not read: the lock ends with it.
-    _lock: File,
+    /// Held, not read.
+    lock: File,
+}
+
+/// A copy of this process (see `detach`) may live on with a copy of the descriptor, so closing would not do.
+impl Drop for Leases {
+    fn drop(&mut self) {
+        let _ = self.lock.unlock();
+    }
 }
 
 impl Leases {
@@ -146,7 +153,7 @@ impl Leases {
             directory,
             boot: boot.trim().to_owned(),
             now_secs,
-            _lock: lock,
+            lock,
         })
     }
 

@@ -5,9 +5,10 @@
 //! standard input -> config::Network ┴-> lease -> plan::plan (pure, steps with their undo) -> execute -> result JSON
 //! ```
 //!
-//! One process for each call, one thread, no other program started but itself (`detach`). Standard output has exactly one
-//! JSON object: the result, the versions, or an error with a code of the specification. As `loopback` (by its own name
-//! or the configured type) it is the loopback plugin. Specification: CNI 1.1.0, SPEC.md of containernetworking/cni.
+//! One process for each call, one thread, no other program started; DEL leaves a copy of itself behind (`detach`).
+//! Standard output has exactly one JSON object: the result, the versions, or an error with a code of the specification. As
+//! `loopback` (by its own name or the configured type) it is the loopback plugin. Specification: CNI 1.1.0, SPEC.md of
+//! containernetworking/cni.
 
 use std::io::{Read, Write};
 use std::process::ExitCode;
@@ -43,11 +44,7 @@ mod version;
 const MAX_STDIN_BYTES: u64 = 4 * 1024 * 1024;
 
 fn main() -> ExitCode {
-    let mut arguments = std::env::args();
-    let program = arguments.next().unwrap_or_default();
-    if arguments.next().as_deref() == Some(detach::HIDDEN_COMMAND) {
-        return detach::run_child(&arguments.collect::<Vec<_>>());
-    }
+    let program = std::env::args().next().unwrap_or_default();
     let mut stdin = Vec::new();
     let read = std::io::stdin().take(MAX_STDIN_BYTES).read_to_end(&mut stdin);
     let outcome = read.map_err(Failure::Stdin).and_then(|_| run(&program, &stdin));

@@ -9,6 +9,7 @@ use netlink_packet_route::link::{
     LinkInfo, LinkMessage,
 };
 use rustix::io::Errno;
+use rustix::net::netdevice::name_to_index;
 
 use super::{Netlink, NetlinkError};
 use crate::owner::Mac;
@@ -91,6 +92,11 @@ impl Netlink {
         let mut message = LinkMessage::default();
         message.attributes.push(LinkAttribute::IfName(name.to_owned()));
         self.look_up(message, || format!("look up the interface {name}"))
+    }
+
+    /// Whether there is a link with this name, without the kernel's routing lock. A link that is being deleted is none.
+    pub(crate) fn has_link(&self, name: &str) -> bool {
+        name_to_index(&self.socket, name) != Err(Errno::NODEV)
     }
 
     /// The link with this number, if there is one.
