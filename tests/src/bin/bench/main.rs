@@ -3,6 +3,7 @@
 //! ```text
 //! bench pods FILE              measure, and write the figures to FILE
 //! bench services FILE COUNT N  the same, at that many services with N endpoints each
+//! bench policies FILE          the same, of network policies
 //! bench api FILE               the same of the node's own API
 //! bench table FILE FILE        gantry's figures and the reference's as one table
 //! ```
@@ -13,6 +14,7 @@
 mod api;
 mod figures;
 mod pods;
+mod policies;
 mod process;
 mod services;
 
@@ -26,6 +28,7 @@ fn main() {
             let number = |text: &str| text.parse().expect("numbers of services and endpoints");
             services::measure(number(count), number(endpoints)).write(file)
         }
+        ["policies", file] => policies::measure().write(file),
         ["api", file] => api::measure().write(file),
         ["table", ours, reference] => print!(
             "{}",
@@ -33,7 +36,7 @@ fn main() {
         ),
         _ => {
             eprintln!(
-                "usage: bench pods FILE, bench services FILE COUNT N, bench api FILE, or bench table OURS REFERENCE"
+                "usage: bench pods|policies|api FILE, bench services FILE COUNT N, or bench table OURS REFERENCE"
             );
             std::process::exit(2);
         }
