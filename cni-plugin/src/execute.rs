@@ -6,6 +6,7 @@ use ipnetwork::IpNetwork;
 use rustix::io::Errno;
 
 use crate::error::{BridgeMismatch, Failure};
+use crate::lease::Leases;
 use crate::netlink::link::{LinkState, VethPair};
 use crate::netlink::{Netlink, NetlinkError};
 use crate::netns::Namespace;
@@ -28,6 +29,8 @@ pub(crate) struct Executor<'a> {
     pub(crate) bridge_index: Option<u32>,
     /// The interface's name inside.
     pub(crate) ifname: &'a str,
+    /// The network's lock, held until there is a veth to show that its leases are in use.
+    pub(crate) lock: Option<Leases>,
 }
 
 impl Executor<'_> {
@@ -42,6 +45,9 @@ impl Executor<'_> {
                 return Err(failure);
             }
             undo.extend(step.undo());
+            if matches!(step, Step::CreateVeth { .. }) {
+                self.lock = None;
+            }
         }
         fault::before(steps.len()).inspect_err(|_| self.undo(undo))
     }

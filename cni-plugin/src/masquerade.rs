@@ -85,6 +85,20 @@ impl Masquerade {
             .collect()
     }
 
+    /// Whether all these tables are there as they should be.
+    pub(crate) fn are_in_place(tables: &[Self]) -> Result<bool, MasqueradeError> {
+        if tables.is_empty() {
+            return Ok(true);
+        }
+        let mut nft = Nft::open().map_err(MasqueradeError::Open)?;
+        for table in tables {
+            if !table.is_in_place(&mut nft)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Makes the table unless it is there as it should be.
     pub(crate) fn ensure(&self) -> Result<(), MasqueradeError> {
         let mut nft = Nft::open().map_err(MasqueradeError::Open)?;

@@ -138,6 +138,8 @@ pub(crate) struct HostFacts {
     pub(crate) bridge: Option<BridgeFacts>,
     /// The MTU in bytes of the way to the outside; only known when there is no bridge yet.
     pub(crate) uplink_mtu: Option<u32>,
+    /// All tables of the network are as they should be.
+    pub(crate) masqueraded: bool,
 }
 
 /// Steps and result.
@@ -181,7 +183,10 @@ pub(crate) fn plan(wanted: &Wanted<'_>, leases: &[Lease], facts: &HostFacts) -> 
         None => new_bridge(settings, &gateways, bridge_mac, pod.mtu),
         Some(facts) => fit_bridge(settings, &gateways, facts)?,
     };
-    steps.extend(shared_steps(wanted.network, &gateways));
+    steps.extend(forwarding(&gateways));
+    if !facts.masqueraded {
+        steps.extend(masquerade(wanted.network).into_iter().map(Step::Masquerade));
+    }
     steps.extend(pod_steps(wanted, &pod, leases));
     steps.extend(ports::steps(wanted, leases));
     let (bridge_mac, bridge_mtu) = bridge.map_or((Some(bridge_mac), pod.mtu), |facts| {
@@ -221,24 +226,22 @@ struct Pod {
     routes: Vec<Route>,
 }
 
-/// Forwarding and masquerade.
-fn shared_steps(network: &Network, gateways: &[IpNetwork]) -> Vec<Step> {
+fn forwarding(gateways: &[IpNetwork]) -> impl Iterator<Item = Step> {
     let uses = |ipv4: bool| gateways.iter().any(|gateway| gateway.is_ipv4() == ipv4);
-    let mut steps: Vec<_> = [true, false]
+    [true, false]
         .into_iter()
-        .filter(|ipv4| uses(*ipv4))
+        .filter(move |ipv4| uses(*ipv4))
         .map(|ipv4| Step::Forward { ipv4 })
-        .collect();
-    if let Some(near) = &network.unmasqueraded {
-        let ranges = network.ipam.sets.iter().flat_map(|set| &set.0);
-        let subnets: Vec<_> = ranges.map(|range| range.subnet).collect();
-        steps.extend(
-            Masquerade::tables(&network.name, &subnets, near)
-                .into_iter()
-                .map(Step::Masquerade),
-        );
-    }
-    steps
+}
+
+/// The tables of a network that hide its pods.
+pub(crate) fn masquerade(network: &Network) -> Vec<Masquerade> {
+    let Some(near) = &network.unmasqueraded else {
+        return Vec::new();
+    };
+    let ranges = network.ipam.sets.iter().flat_map(|set| &set.0);
+    let subnets: Vec<_> = ranges.map(|range| range.subnet).collect();
+    Masquerade::tables(&network.name, &subnets, near)
 }
 
 fn pod_steps(wanted: &Wanted<'_>, pod: &Pod, leases: &[Lease]) -> Vec<Step> {

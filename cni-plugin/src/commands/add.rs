@@ -13,9 +13,10 @@ use crate::config::{Ipam, Network};
 use crate::error::{BridgeMismatch, Failure};
 use crate::execute::Executor;
 use crate::lease::{Lease, LeaseError, Leases};
+use crate::masquerade::Masquerade;
 use crate::netlink::Netlink;
 use crate::netns::Namespace;
-use crate::plan::{BridgeFacts, HostFacts, Wanted, plan};
+use crate::plan::{BridgeFacts, HostFacts, Wanted, masquerade, plan};
 use crate::request::Attachment;
 use crate::resolv;
 
@@ -32,9 +33,10 @@ pub(crate) fn run(stdin: &[u8], attachment: &Attachment, path: &Path) -> Result<
     }
     let netns = Namespace::open(path)?;
     let mut host = Netlink::open()?;
+    let facts = host_facts(&mut host, &network)?;
     let mut leases = Leases::open(&network.ipam.data_dir, &network.name)?;
     let owner = attachment.owner();
-    if host.link(&owner.host_ifname())?.is_some() {
+    if host.has_link(&owner.host_ifname()) {
         return Err(attached(attachment));
     }
     let wanted = Wanted {
@@ -44,17 +46,26 @@ pub(crate) fn run(stdin: &[u8], attachment: &Attachment, path: &Path) -> Result<
         ifname: &attachment.ifname,
         netns: path,
     };
-    let outcome = lease_all(&network.ipam, attachment, &mut host, &mut leases)
-        .and_then(|given| Ok((attach(&wanted, &given, &netns, &mut host)?, given)));
-    if outcome.is_err()
-        && let Err(error) = leases.release(owner)
-    {
-        eprintln!(
-            "gantry-cni: could not free the addresses of {}: {error}",
-            attachment.container
-        );
+    let outcome = match lease_all(&network.ipam, attachment, &mut host, &mut leases) {
+        Ok(given) => {
+            let executor = Executor {
+                host: &mut host,
+                netns: &netns,
+                bridge: &network.bridge.name,
+                bridge_index: facts.bridge.as_ref().map(|bridge| bridge.link.index),
+                ifname: &attachment.ifname,
+                lock: Some(leases),
+            };
+            attach(&wanted, &given, &facts, executor).map(|answer| (answer, given))
+        }
+        Err(failure) => {
+            drop(leases);
+            Err(failure)
+        }
+    };
+    if outcome.is_err() {
+        free(&network, attachment, &host);
     }
-    drop(leases);
     let (answer, given) = outcome.map_err(|failure| explain(failure, attachment, &network))?;
     let addresses = given.iter().map(|lease| lease.address.ip());
     if let Err(error) = announce::attached(&network, attachment, addresses) {
@@ -90,24 +101,28 @@ fn explain(failure: Failure, attachment: &Attachment, network: &Network) -> Fail
 fn attach(
     wanted: &Wanted<'_>,
     leases: &[Lease],
-    netns: &Namespace,
-    host: &mut Netlink,
+    facts: &HostFacts,
+    mut executor: Executor<'_>,
 ) -> Result<String, Failure> {
-    let name = &wanted.network.bridge.name;
-    let facts = host_facts(host, name)?;
-    let plan = plan(wanted, leases, &facts)?;
-    let bridge_index = facts.bridge.map(|bridge| bridge.link.index);
-    Executor {
-        host,
-        netns,
-        bridge: name,
-        bridge_index,
-        ifname: wanted.ifname,
-    }
-    .run(&plan.steps)?;
+    let plan = plan(wanted, leases, facts)?;
+    executor.run(&plan.steps)?;
     plan.outcome
         .to_json(wanted.network.version)
         .map_err(|source| Failure::Stdout(source.into()))
+}
+
+/// Frees the addresses of an ADD that failed. Meanwhile somebody else may have seen that they are dead, and have freed them.
+fn free(network: &Network, attachment: &Attachment, host: &Netlink) {
+    let owner = attachment.owner();
+    let leases = Leases::open_existing(&network.ipam.data_dir, &network.name);
+    let freed = leases.and_then(|leases| match leases {
+        Some(mut leases) if !host.has_link(&owner.host_ifname()) => leases.release(owner),
+        Some(_) | None => Ok(()),
+    });
+    if let Err(error) = freed {
+        let container = &attachment.container;
+        eprintln!("gantry-cni: could not free the addresses of {container}: {error}");
+    }
 }
 
 fn attached(attachment: &Attachment) -> Failure {
@@ -144,20 +159,16 @@ fn lease_all(
     Ok(given)
 }
 
-fn host_facts(host: &mut Netlink, bridge: &str) -> Result<HostFacts, Failure> {
-    if let Some(link) = host.link(bridge)? {
-        let addresses = host.addresses(link.index)?;
-        return Ok(HostFacts {
-            bridge: Some(BridgeFacts { link, addresses }),
-            uplink_mtu: None,
-        });
-    }
-    let Some(uplink) = host.uplink()? else {
-        return Ok(HostFacts::default());
+fn host_facts(host: &mut Netlink, network: &Network) -> Result<HostFacts, Failure> {
+    let mut facts = HostFacts {
+        masqueraded: Masquerade::are_in_place(&masquerade(network))?,
+        ..HostFacts::default()
     };
-    let uplink_mtu = host.link_number(uplink)?.map(|link| link.mtu);
-    Ok(HostFacts {
-        bridge: None,
-        uplink_mtu,
-    })
+    if let Some(link) = host.link(&network.bridge.name)? {
+        let addresses = host.addresses(link.index)?;
+        facts.bridge = Some(BridgeFacts { link, addresses });
+    } else if let Some(uplink) = host.uplink()? {
+        facts.uplink_mtu = host.link_number(uplink)?.map(|link| link.mtu);
+    }
+    Ok(facts)
 }

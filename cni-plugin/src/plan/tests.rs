@@ -44,6 +44,7 @@ fn planned(network: &Network, facts: Option<&BridgeFacts>) -> Result<Plan, Bridg
     let facts = HostFacts {
         bridge: facts.cloned(),
         uplink_mtu: Some(1450),
+        masqueraded: false,
     };
     plan(&wanted, &[lease()], &facts)
 }
