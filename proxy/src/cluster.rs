@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use gantry_proxy_core::facts::disjoint;
 use gantry_proxy_core::families::{self, Configured, Misfit};
 use gantry_proxy_core::nodes::routes;
-use gantry_proxy_core::{Families, Family, Node, NodeFacts, Route, Unlisted};
+use gantry_proxy_core::{Families, Family, Node, NodeFacts, Outward, Route, Unlisted};
 use ipnetwork::IpNetwork;
 
 use tracing::{info, warn};
@@ -185,6 +185,12 @@ impl Cluster {
             Some(addresses) => info!(node, ?addresses, "the node's addresses"),
         }
         self.remarked = Some(now);
+    }
+
+    /// Whose packets leave with the node's address.
+    #[must_use]
+    pub fn outward(&self, settings: &Settings) -> Outward {
+        Outward::new(&self.nodes, &settings.node_name, settings.cluster_ranges())
     }
 
     /// The routes to other nodes' pods, of the families that run.

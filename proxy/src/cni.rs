@@ -1,6 +1,8 @@
-//! The node's CNI configuration, written when the node's pod ranges are known.
+//! The node's CNI plugin and its configuration, which is written when the node's pod ranges are known.
 //!
-//! Containerd takes the network for ready as soon as the file is there, so it is written whole and renamed.
+//! Containerd takes the network for ready as soon as the file is there, so it is written whole and renamed, and comes last.
+
+pub mod binaries;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -12,7 +14,14 @@ use tracing::info;
 /// The file: early in the order of names, so that it is the one that is used.
 const FILE: &str = "10-gantry.conflist";
 
-/// Why the file was not written. Retry when the node changes.
+/// The network's name in it.
+const NETWORK: &str = "gantry";
+/// The bridge that the pods are on.
+pub const BRIDGE: &str = "cni0";
+/// Where the plugin keeps who has which address, one directory for a network.
+pub const STATE: &str = "/run/gantry-cni";
+
+/// Why the file was not written or removed. Retry when the node changes.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write CNI configuration {path}")]
 pub struct CniError {
@@ -24,15 +33,9 @@ pub struct CniError {
 ///
 /// # Errors
 /// When the directory cannot be made or written.
-pub fn write(
-    dir: &Path,
-    pod_ranges: &[IpNetwork],
-    cluster: &[IpNetwork],
-    policy_socket: Option<&Path>,
-) -> Result<(), CniError> {
+pub fn write(dir: &Path, pod_ranges: &[IpNetwork], policy_socket: Option<&Path>) -> Result<(), CniError> {
     let path = dir.join(FILE);
-    let mut text =
-        serde_json::to_string_pretty(&config(pod_ranges, cluster, policy_socket)).unwrap_or_default();
+    let mut text = serde_json::to_string_pretty(&config(pod_ranges, policy_socket)).unwrap_or_default();
     text.push('\n');
     if std::fs::read_to_string(&path).is_ok_and(|present| present == text) {
         return Ok(());
@@ -45,8 +48,47 @@ pub fn write(
     Ok(())
 }
 
-/// Field names as those of the bridge and host-local plugins.
-fn config(pod_ranges: &[IpNetwork], cluster: &[IpNetwork], policy_socket: Option<&Path>) -> Value {
+/// Removes it.
+///
+/// # Errors
+/// When it is there and cannot be removed.
+pub fn remove(dir: &Path) -> Result<(), CniError> {
+    let path = dir.join(FILE);
+    remove_file(&path).map_err(|source| CniError { path, source })
+}
+
+/// Removes who has which address: for when no pod is left. The directory itself may be a mount point.
+///
+/// # Errors
+/// When it is there and cannot be removed.
+pub fn remove_state() -> Result<(), CniError> {
+    let path = Path::new(STATE).join(NETWORK);
+    match std::fs::remove_dir_all(&path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(CniError { path, source }),
+        Ok(()) | Err(_) => {
+            // It stays while there are other networks.
+            let _ = std::fs::remove_dir(STATE);
+            Ok(())
+        }
+    }
+}
+
+/// The table that the plugin makes by itself where the configuration has `ipMasq`: older versions' did. Ours takes its place.
+#[must_use]
+pub fn is_own_masquerade(table: &str) -> bool {
+    table.strip_prefix("gantry-cni-") == Some(NETWORK)
+}
+
+/// Gone is gone.
+fn remove_file(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Field names as those of the bridge and host-local plugins. Masquerading is this program's own part: it knows the other nodes.
+fn config(pod_ranges: &[IpNetwork], policy_socket: Option<&Path>) -> Value {
     let ranges: Vec<Value> = pod_ranges
         .iter()
         .map(|range| json!([{ "subnet": range.to_string() }]))
@@ -56,17 +98,15 @@ fn config(pod_ranges: &[IpNetwork], cluster: &[IpNetwork], policy_socket: Option
         .iter()
         .map(|range| json!({ "dst": any(range) }))
         .collect();
-    let cluster: Vec<String> = cluster.iter().map(IpNetwork::to_string).collect();
     let mut config = json!({
         "cniVersion": "1.0.0",
-        "name": "gantry",
+        "name": NETWORK,
         "plugins": [{
             "type": "gantry-cni",
-            "bridge": "cni0",
+            "bridge": BRIDGE,
             "isGateway": true,
-            "ipMasq": true,
+            "ipMasq": false,
             "hairpinMode": true,
-            "clusterCIDRs": cluster,
             "capabilities": { "bandwidth": true },
             "ipam": { "type": "host-local", "ranges": ranges, "routes": routes },
         }],

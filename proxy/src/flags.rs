@@ -19,14 +19,17 @@ mod fields;
 use fields::{FIELDS, Field, Kind, NO_EFFECT};
 
 /// Flags with a value that are no field.
-const PLAIN: [&str; 5] = [
+const PLAIN: [&str; 8] = [
     "config",
     "write-config-to",
     "hostname-override",
     "master",
     "cni-conf-dir",
+    "cni-bin-dir",
+    "server-from-kubeconfig",
+    "sysctl-net-dir",
 ];
-const SWITCHES: [&str; 4] = ["cleanup", "init-only", "version", NETWORK_POLICY];
+const SWITCHES: [&str; 5] = ["cleanup", "init-only", "version", NETWORK_POLICY, "stay"];
 /// Ours.
 const NETWORK_POLICY: &str = "network-policy";
 
@@ -64,8 +67,10 @@ pub struct Flags {
     pub config: Option<PathBuf>,
     /// Write the configuration that is in effect to this file and exit.
     pub write_config_to: Option<PathBuf>,
-    /// Remove what the proxy made in the kernel, and exit.
+    /// Remove what this program made in the kernel, with `cni_conf_dir` and `cni_bin_dir` in these, too; and exit.
     pub cleanup: bool,
+    /// With `cleanup`, wait until told to exit: a pod that is done and runs. Ours.
+    pub stay: bool,
     /// Set kernel settings, and exit.
     pub init_only: bool,
     /// This node's name, if it is not the host's.
@@ -74,6 +79,12 @@ pub struct Flags {
     pub master: Option<String>,
     /// Write the node's CNI configuration to this directory. Ours.
     pub cni_conf_dir: Option<PathBuf>,
+    /// Install the CNI plugin that is beside this program in this directory. Ours.
+    pub cni_bin_dir: Option<PathBuf>,
+    /// A kubeconfig that says where the API server is; identity is that of the pod that this program runs in. Ours.
+    pub server_from_kubeconfig: Option<PathBuf>,
+    /// Where the kernel's network settings can be written, if not below `/proc/sys/net`. Ours.
+    pub sysctl_net_dir: Option<PathBuf>,
     /// Enforce network policies: unless it is said otherwise, where this program also configures the node's network. Ours.
     pub network_policy: bool,
     /// Fields of the configuration that flags set, as an object.
@@ -161,25 +172,30 @@ fn flags(matches: &ArgMatches) -> Result<Flags, FlagError> {
             put(&mut fields, path, value.clone());
         }
     }
-    let config = text("config").map(PathBuf::from);
+    let path = |name: &str| text(name).map(PathBuf::from);
+    let config = path("config");
     let unused = NO_EFFECT
         .iter()
         .map(|(name, _)| *name)
         .filter(|name| last(matches, name).is_some());
     let ignored = mirrors.into_iter().filter(|_| config.is_some());
-    let cni_conf_dir = text("cni-conf-dir").map(PathBuf::from);
+    let cni_conf_dir = path("cni-conf-dir");
     let network_policy = match last(matches, NETWORK_POLICY) {
         Some(_) => is_on(matches, NETWORK_POLICY)?,
         None => cni_conf_dir.is_some(),
     };
     Ok(Flags {
         network_policy,
-        write_config_to: text("write-config-to").map(PathBuf::from),
+        write_config_to: path("write-config-to"),
         cleanup: is_on(matches, "cleanup")?,
+        stay: is_on(matches, "stay")?,
         init_only: is_on(matches, "init-only")?,
         hostname_override: text("hostname-override"),
         master: text("master"),
         cni_conf_dir,
+        cni_bin_dir: path("cni-bin-dir"),
+        server_from_kubeconfig: path("server-from-kubeconfig"),
+        sysctl_net_dir: path("sysctl-net-dir"),
         logging: fields["logging"].as_object().cloned().unwrap_or_default(),
         without_effect: unused.chain(ignored).collect(),
         shown: shown(matches),

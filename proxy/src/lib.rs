@@ -6,7 +6,7 @@
 //!                                       │     ├─> programmer ─> core (decisions) ─> table (nftables)
 //!                                       │     └─> node_checks (servers for load balancers)
 //!                                       ├─> routes (rtnetlink)
-//!                                       ├─> cni (configuration file)
+//!                                       ├─> outward (masquerading of pods), cni (plugin and configuration file)
 //!                                       └─> events (API server)
 //! policy: network policies, with watches, core (`gantry-policy-core`) and tables of their own
 //! ```
@@ -14,6 +14,7 @@
 //! Two tasks on one thread; health and metrics are served by the same runtime. The decisions are in `gantry-proxy-core`.
 
 pub mod affinity;
+pub mod cleanup;
 pub mod cluster;
 pub mod cni;
 pub mod config;
@@ -24,6 +25,7 @@ pub mod health;
 pub mod leftovers;
 pub mod metrics;
 pub mod node_checks;
+pub mod outward;
 mod pace;
 pub mod pages;
 pub mod policy;

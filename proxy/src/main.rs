@@ -1,6 +1,5 @@
 //! A kube-proxy: reads flags and configuration, opens what the main loop needs, and runs it.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,6 +10,7 @@ use gantry_chassis::http::ListenError;
 use gantry_chassis::{logging, shutdown};
 use gantry_kubeapi::Server;
 use gantry_proxy::REFERENCE_VERSION;
+use gantry_proxy::cleanup::{self, Also};
 use gantry_proxy::config::{ConfigWatch, DetectLocal, File, NodePortRule, Settings};
 use gantry_proxy::flags::{self, Flags, Invocation};
 use gantry_proxy::health::Health;
@@ -19,10 +19,10 @@ use gantry_proxy::pages::{self, Shown};
 use gantry_proxy::policy::{self, Policies};
 use gantry_proxy::programmer::with_cause;
 use gantry_proxy::routes::Routes;
-use gantry_proxy::run::Proxy;
+use gantry_proxy::run::{Network, Proxy};
 use gantry_proxy::stack::{Shared, Stack};
-use gantry_proxy::table::{Layout, Masquerading, NodePorts, Pods, Table, kernels};
-use gantry_proxy::{events, leftovers, sysctl, watch};
+use gantry_proxy::table::{Layout, Masquerading, NodePorts, Pods, kernels};
+use gantry_proxy::{events, leftovers, outward, sysctl, watch};
 use gantry_proxy_core::{Families, Family};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -67,11 +67,11 @@ fn start(flags: &Flags) -> anyhow::Result<()> {
         return Ok(());
     }
     if flags.cleanup {
-        return cleanup();
+        return clean(flags);
     }
     let families = Families::on(sysctl::has_ipv6());
     if flags.init_only {
-        sysctl::apply(&settings.conntrack, families);
+        sysctl::apply(&settings.conntrack, families, settings_dir(flags));
         return Ok(());
     }
     // One thread: everything waits for the API server or for the kernel.
@@ -79,6 +79,13 @@ fn start(flags: &Flags) -> anyhow::Result<()> {
         .enable_all()
         .build()?;
     runtime.block_on(serve(flags, settings, families, &loaded.file, content))
+}
+
+fn settings_dir(flags: &Flags) -> &Path {
+    flags
+        .sysctl_net_dir
+        .as_deref()
+        .unwrap_or_else(|| Path::new(sysctl::NET))
 }
 
 fn start_logging(file: &File) {
@@ -102,13 +109,10 @@ async fn serve(
     info!(version = REFERENCE_VERSION, node = %settings.node_name, "gantry-proxy starts");
     remark(&settings, families);
     let metrics = Metrics::new();
-    let server = Server {
-        kubeconfig: settings.kubeconfig.clone(),
-        address: flags.master.clone(),
-    };
+    let server = server(flags, &settings);
     let client = gantry_kubeapi::connect_to(&server, "gantry-proxy", &metrics.requests).await?;
     sysctl::set_oom_score(settings.oom_score_adj);
-    sysctl::apply(&settings.conntrack, families);
+    sysctl::apply(&settings.conntrack, families, settings_dir(flags));
     let health = Health::new(settings.sync_period);
     let shown = Shown {
         configuration: file.object()?,
@@ -141,8 +145,7 @@ async fn serve(
         stacks: families.all().iter().map(open).collect::<Result<_, _>>()?,
         touched,
         routes: Routes::open().context("routes cannot be used")?,
-        cni_conf_dir: flags.cni_conf_dir.clone(),
-        policy_socket: is_told_of_pods(flags).then(|| Path::new(policy::DIR).join(policy::SOCKET)),
+        network: network(flags, families)?,
         settings,
         health,
         metrics,
@@ -176,6 +179,29 @@ fn open_policies(
 /// True if policies are enforced and this program makes the pods' network, whose plugin then tells of them.
 fn is_told_of_pods(flags: &Flags) -> bool {
     flags.network_policy && flags.cni_conf_dir.is_some()
+}
+
+fn server(flags: &Flags, settings: &Settings) -> Server {
+    Server {
+        kubeconfig: settings.kubeconfig.clone(),
+        address: flags.master.clone(),
+        server_from: flags.server_from_kubeconfig.clone(),
+    }
+}
+
+/// The pods' network, if it is this program's.
+fn network(flags: &Flags, families: Families) -> anyhow::Result<Option<Network>> {
+    let Some(conf_dir) = flags.cni_conf_dir.clone() else {
+        return Ok(None);
+    };
+    let outward = outward::Tables::open(families).context("nf_tables cannot be used")?;
+    let socket = is_told_of_pods(flags).then(|| Path::new(policy::DIR).join(policy::SOCKET));
+    Ok(Some(Network::new(
+        conf_dir,
+        flags.cni_bin_dir.clone(),
+        socket,
+        outward,
+    )))
 }
 
 /// The file with the configuration, if there is one.
@@ -265,27 +291,22 @@ fn layout(settings: &Settings, family: Family) -> Layout {
     }
 }
 
-/// Removes the tables of this program or of the reference, and our routes. A family that is switched off may still have a table.
-fn cleanup() -> anyhow::Result<()> {
-    for family in Families::on(sysctl::knows_ipv6()).all() {
-        let layout = Layout {
-            family: kernels(*family),
-            node_ports: NodePorts::Listed,
-            masquerading: Masquerading::Nobody,
-            pods: Pods::Ranges,
-        };
-        Table::open(layout)?.remove()?;
+/// Removes what this program or the reference made.
+fn clean(flags: &Flags) -> anyhow::Result<()> {
+    let also = Also {
+        conf_dir: flags.cni_conf_dir.clone(),
+        bin_dir: flags.cni_bin_dir.clone(),
+    };
+    cleanup::run(&also)?;
+    if !flags.stay {
+        return Ok(());
     }
-    policy::remove()?;
-    policy::forget(Path::new(policy::DIR)).context("what the CNI plugin has told cannot be removed")?;
-    leftovers::warn_of(&mut gantry_nft::Nft::open()?);
+    info!("everything is removed; waiting to be ended");
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        Routes::open()?
-            .set(&BTreeSet::new(), None)
-            .await
-            .context("pod routes")
+        shutdown::token()?.cancelled().await;
+        Ok(())
     })
 }

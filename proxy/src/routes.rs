@@ -13,6 +13,7 @@ use futures::{StreamExt, TryStreamExt};
 use gantry_proxy_core::{Node, Route};
 use ipnetwork::IpNetwork;
 use rtnetlink::packet_route::address::AddressAttribute;
+use rtnetlink::packet_route::link::LinkAttribute;
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol};
 use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder};
 use tokio::sync::Notify;
@@ -44,6 +45,9 @@ pub enum RouteError {
     /// The device for nodes on no link of this host cannot be removed.
     #[error("cannot remove the tunnel that no route needs")]
     Tunnel(#[source] rtnetlink::Error),
+    /// A bridge without a pod cannot be removed.
+    #[error("cannot remove bridge {0}")]
+    Bridge(String, #[source] rtnetlink::Error),
 }
 
 /// How packets get to the node of a route.
@@ -175,6 +179,26 @@ impl Routes {
             }));
         }
         Ok(addresses)
+    }
+
+    /// Removes the pods' bridge unless something is on it; true if it is not there any more.
+    ///
+    /// # Errors
+    /// When links cannot be listed, or it cannot be removed.
+    pub async fn remove_bridge(&self, name: &str) -> Result<bool, RouteError> {
+        let failed = |e| RouteError::Bridge(name.to_owned(), e);
+        let Some(index) = tunnel::find(&self.handle, name).await.map_err(failed)? else {
+            return Ok(true);
+        };
+        let mut links = self.handle.link().get().execute();
+        while let Some(link) = links.try_next().await.map_err(failed)? {
+            if link.attributes.contains(&LinkAttribute::Controller(index)) {
+                return Ok(false);
+            }
+        }
+        self.handle.link().del(index).execute().await.map_err(failed)?;
+        info!(bridge = name, "removed");
+        Ok(true)
     }
 
     async fn ours(&self) -> Result<BTreeMap<Route, Way>, RouteError> {

@@ -1,4 +1,4 @@
-//! The main loop: wait for changes, gather a few milliseconds, write the table; then routes and the CNI configuration.
+//! The main loop: wait for changes, gather a few milliseconds, write the table; then the pods' network and routes.
 //!
 //! ```text
 //! watches ─ Input ─> Cluster (nodes, ranges) ─ facts ─┐
@@ -30,8 +30,8 @@ use crate::cluster::Cluster;
 use crate::config::{DetectLocal, Settings};
 use crate::health::Health;
 use crate::metrics::Metrics;
+use crate::outward;
 use crate::pace::{Gathering, Retry, reached};
-use crate::programmer::with_cause;
 use crate::routes::Routes;
 use crate::stack::{Repair, Stack, any_touched};
 use crate::watch::Input;
@@ -59,15 +59,47 @@ pub enum Ended {
     Kernel(#[from] io::Error),
 }
 
+/// What makes the network of this node's pods.
+#[derive(Debug)]
+pub struct Network {
+    /// Where the CNI configuration goes.
+    conf_dir: PathBuf,
+    /// Where the CNI plugin goes, if it is to be installed.
+    bin_dir: Option<PathBuf>,
+    /// Where the plugin tells of pods, if policies are enforced.
+    policy_socket: Option<PathBuf>,
+    /// Their way to the outside.
+    outward: outward::Tables,
+    /// What the plugin itself did for that before is gone.
+    cleared: bool,
+}
+
+impl Network {
+    /// Nothing is made yet.
+    #[must_use]
+    pub fn new(
+        conf_dir: PathBuf,
+        bin_dir: Option<PathBuf>,
+        policy_socket: Option<PathBuf>,
+        outward: outward::Tables,
+    ) -> Self {
+        Self {
+            conf_dir,
+            bin_dir,
+            policy_socket,
+            outward,
+            cleared: false,
+        }
+    }
+}
+
 /// Everything the loop works with.
 #[derive(Debug)]
 pub struct Proxy {
     /// The configuration.
     pub settings: Settings,
-    /// Where the CNI configuration goes.
-    pub cni_conf_dir: Option<PathBuf>,
-    /// Where the CNI plugin tells of pods, if policies are enforced.
-    pub policy_socket: Option<PathBuf>,
+    /// The pods' network, if this program makes it.
+    pub network: Option<Network>,
     /// The families that run.
     pub families: Families,
     /// Their tables.
@@ -91,6 +123,8 @@ struct Memory {
     local: Vec<IpAddr>,
     /// They are up to date.
     local_read: bool,
+    /// The CNI plugin is where the runtime looks for it.
+    installed: bool,
     /// Routes that are set.
     routes: Option<BTreeSet<Route>>,
     /// For mode `NodeCIDR`.
@@ -176,6 +210,9 @@ impl Proxy {
         let repair = self.stacks.get_mut(index).map_or(Repair::None, Stack::look);
         if !matches!(repair, Repair::None) {
             self.touched.notify_one();
+            self.network
+                .iter_mut()
+                .for_each(|network| network.outward.forget());
         }
         match repair {
             Repair::None => {}
@@ -252,16 +289,7 @@ impl Proxy {
         let mut right = self.program(memory).await;
         let own = memory.cluster.own(&self.settings);
         self.health.set_eligible(own.is_some_and(|node| !node.leaving));
-        if let (Some(dir), Some(own)) = (&self.cni_conf_dir, own)
-            && !own.pod_ranges.is_empty()
-        {
-            let cluster = self.settings.cluster_ranges();
-            let socket = self.policy_socket.as_deref();
-            if let Err(error) = crate::cni::write(dir, &own.pod_ranges, cluster, socket) {
-                warn!(error = with_cause(&error), "the node's network is not ready");
-                right = false;
-            }
-        }
+        right &= self.make_network(memory);
         right &= self.set_routes(memory).await;
         memory.retry.end(right);
     }
@@ -298,6 +326,8 @@ impl Proxy {
         // Routes and addresses may have been changed by others.
         memory.routes = None;
         memory.local_read = false;
+        memory.installed = false;
+        self.check_outward();
         self.work(memory).await;
     }
 }
@@ -309,6 +339,7 @@ impl Memory {
             listed: BTreeSet::new(),
             local: Vec::new(),
             local_read: false,
+            installed: false,
             routes: None,
             pod_ranges: PodRanges::default(),
             started: Instant::now(),

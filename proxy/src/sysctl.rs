@@ -1,6 +1,6 @@
 //! Kernel settings that services need, written only where they differ.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use gantry_proxy_core::Families;
@@ -10,8 +10,8 @@ use crate::config::Conntrack;
 
 /// The reference's upper limit for `nf_conntrack_max`.
 const CONNTRACK_LIMIT: u64 = 1_048_576;
-const SYS: &str = "/proc/sys";
-const HASH_SIZE: &str = "/sys/module/nf_conntrack/parameters/hashsize";
+/// Where the kernel shows its network settings. A container may read them here and write them elsewhere, if at all.
+pub const NET: &str = "/proc/sys/net";
 
 /// True if the kernel has IPv6, switched on or off.
 pub fn knows_ipv6() -> bool {
@@ -20,23 +20,26 @@ pub fn knows_ipv6() -> bool {
 
 /// True if the kernel has IPv6 and it is not switched off: the reference's rule.
 pub fn has_ipv6() -> bool {
-    knows_ipv6() && read(&Path::new(SYS).join("net/ipv6/conf/all/disable_ipv6")) != Some(1)
+    knows_ipv6() && read(&Path::new(NET).join("ipv6/conf/all/disable_ipv6")) != Some(1)
 }
 
-/// Writes the settings. What cannot be written is logged: the proxy works with what is there. Forwarding of IPv6 is left to who
-/// gives pods addresses of it: a host that begins to forward no longer learns its own routes from advertisements.
-pub fn apply(conntrack: &Conntrack, families: Families) {
-    require("net/ipv4/ip_forward");
-    if Path::new(SYS).join("net/bridge").exists() {
-        require("net/bridge/bridge-nf-call-iptables");
+/// Writes the settings below `net`, which is [`NET`] or the same elsewhere. What cannot be written is logged: the proxy works with what
+/// is there. Forwarding of IPv6 is left to who gives pods addresses of it: a host that begins to forward no longer learns its own routes
+/// from advertisements.
+pub fn apply(conntrack: &Conntrack, families: Families, net: &Path) {
+    // Without these no packet passes; a host where they cannot be set may still have them right elsewhere.
+    set(&net.join("ipv4/ip_forward"), 1);
+    if net.join("bridge").exists() {
+        set(&net.join("bridge/bridge-nf-call-iptables"), 1);
         if families == Families::Both {
-            require("net/bridge/bridge-nf-call-ip6tables");
+            set(&net.join("bridge/bridge-nf-call-ip6tables"), 1);
         }
     }
+    let tracking = net.join("netfilter");
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     if let Some(max) = conntrack_max(conntrack, processors) {
-        at_least("net/netfilter/nf_conntrack_max", max);
-        raise(Path::new(HASH_SIZE), max / 4);
+        at_least(&tracking.join("nf_conntrack_max"), max);
+        at_least(&tracking.join("nf_conntrack_buckets"), max / 4);
     }
     let timeouts = [
         (
@@ -54,10 +57,10 @@ pub fn apply(conntrack: &Conntrack, families: Families) {
         .into_iter()
         .filter(|(_, timeout)| *timeout >= Duration::from_secs(1))
     {
-        set(&format!("net/netfilter/{name}"), timeout.as_secs());
+        set(&tracking.join(name), timeout.as_secs());
     }
     if conntrack.tcp_be_liberal {
-        set("net/netfilter/nf_conntrack_tcp_be_liberal", 1);
+        set(&tracking.join("nf_conntrack_tcp_be_liberal"), 1);
     }
 }
 
@@ -70,23 +73,13 @@ fn conntrack_max(conntrack: &Conntrack, processors: usize) -> Option<u64> {
     Some(scaled.max(conntrack.min.into()).min(CONNTRACK_LIMIT))
 }
 
-/// Without this setting no packet passes; a host where it cannot be set may still have it right elsewhere.
-fn require(name: &str) {
-    set(name, 1);
-}
-
-fn set(name: &str, value: u64) {
-    let path: PathBuf = Path::new(SYS).join(name);
-    if read(&path) != Some(value) {
-        write(&path, value);
+fn set(path: &Path, value: u64) {
+    if read(path) != Some(value) {
+        write(path, value);
     }
 }
 
-fn at_least(name: &str, value: u64) {
-    raise(&Path::new(SYS).join(name), value);
-}
-
-fn raise(path: &Path, value: u64) {
+fn at_least(path: &Path, value: u64) {
     if read(path).is_none_or(|present| present < value) {
         write(path, value);
     }

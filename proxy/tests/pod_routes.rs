@@ -254,3 +254,27 @@ fn nodes_that_share_no_link_have_a_tunnel() {
     assert!(!a.ip(&["link", "show"]).contains("gantry-tunnel"), "{links}");
     assert_eq!(a.routes(), "");
 }
+
+#[test]
+fn a_bridge_goes_when_nothing_is_on_it() {
+    let host = Host::new("bridge", "a");
+    host.ip(&["link", "add", "br-pods", "type", "bridge"]);
+    host.ip(&["link", "add", "pod", "type", "veth", "peer", "name", "peer"]);
+    host.ip(&["link", "set", "pod", "master", "br-pods"]);
+    let remove = || {
+        host.run(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime
+                .block_on(async { Routes::open().unwrap().remove_bridge("br-pods").await })
+                .unwrap()
+        })
+    };
+    assert!(!remove(), "a pod is on it");
+    host.ip(&["link", "delete", "pod"]);
+    assert!(remove());
+    assert!(!host.ip(&["-brief", "link", "show"]).contains("br-pods"));
+    assert!(remove(), "gone is gone");
+}

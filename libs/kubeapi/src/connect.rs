@@ -13,6 +13,7 @@ use kube::config::{Config, KubeConfigOptions, Kubeconfig, KubeconfigError};
 use tower::ServiceBuilder;
 
 use crate::identity::FileIdentity;
+use crate::in_pod;
 use crate::lanes::Lanes;
 use crate::requests::{Counted, Requests};
 
@@ -65,6 +66,8 @@ pub struct Server {
     pub kubeconfig: Option<PathBuf>,
     /// The address, whatever the kubeconfig says.
     pub address: Option<String>,
+    /// Where there is no `kubeconfig`, somebody else's that says where the API server is; this pod's service account gets in.
+    pub server_from: Option<PathBuf>,
 }
 
 /// A client for the cluster and user of the current context of the kubeconfig at `path`.
@@ -83,7 +86,7 @@ pub async fn connect_counted(
 ) -> Result<kube::Client, ConnectError> {
     let server = Server {
         kubeconfig: Some(path.into()),
-        address: None,
+        ..Server::default()
     };
     connect_to(&server, user_agent, requests).await
 }
@@ -106,15 +109,19 @@ pub async fn connect_to(
         })
     };
     let wanted = server.address.as_ref().map(address).transpose()?;
-    let mut config = match (&server.kubeconfig, &wanted) {
-        (Some(path), _) => from_file(path).await?,
-        (None, Some(address)) => Config::new(Uri::clone(address)),
-        (None, None) => Config::incluster().map_err(|source| ConnectError::InCluster(Box::new(source)))?,
+    let mut config = match (&server.kubeconfig, &server.server_from, &wanted) {
+        (Some(path), _, _) => from_file(path).await?,
+        (None, Some(path), _) => as_pod(path).await?,
+        (None, None, Some(address)) => Config::new(Uri::clone(address)),
+        (None, None, None) => {
+            Config::incluster().map_err(|source| ConnectError::InCluster(Box::new(source)))?
+        }
     };
     if let Some(address) = wanted {
         config.cluster_url = address;
     }
-    let path = server.kubeconfig.clone().unwrap_or_default();
+    let path = server.kubeconfig.as_ref().or(server.server_from.as_ref());
+    let path = path.cloned().unwrap_or_default();
     client(config, user_agent, requests).map_err(|source| ConnectError::Credentials {
         path,
         source: Box::new(source),
@@ -122,14 +129,24 @@ pub async fn connect_to(
 }
 
 async fn from_file(path: &Path) -> Result<Config, ConnectError> {
-    let unreadable = |source| ConnectError::Kubeconfig {
-        path: path.into(),
-        source: Box::new(source),
-    };
+    let unreadable = |source| unreadable(path, source);
     let kubeconfig = Kubeconfig::read_from(path).map_err(unreadable)?;
     Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
         .await
         .map_err(unreadable)
+}
+
+async fn as_pod(path: &Path) -> Result<Config, ConnectError> {
+    let unreadable = |source| unreadable(path, source);
+    let kubeconfig = Kubeconfig::read_from(path).map_err(unreadable)?;
+    in_pod::config(kubeconfig).await.map_err(unreadable)
+}
+
+fn unreadable(path: &Path, source: KubeconfigError) -> ConnectError {
+    ConnectError::Kubeconfig {
+        path: path.into(),
+        source: Box::new(source),
+    }
 }
 
 fn client(mut config: Config, user_agent: &str, requests: &Requests) -> Result<kube::Client, kube::Error> {

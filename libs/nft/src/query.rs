@@ -81,6 +81,17 @@ impl Nft {
         }))
     }
 
+    /// Names of the tables of a family, whoever made them.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn tables(&mut self, family: Family) -> Result<Vec<String>, QueryError> {
+        let ask = request(family.number(), msg::GET_TABLE, nlm::DUMP, |_| {});
+        let answer = self.socket.query("tables", &ask)?;
+        let names = replies(&answer, msg::NEW_TABLE).filter_map(|attrs| attrs.string(table::NAME));
+        Ok(names.map(str::to_owned).collect())
+    }
+
     /// Names of the chains of a table.
     ///
     /// # Errors

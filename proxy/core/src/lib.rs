@@ -23,6 +23,7 @@ pub mod facts;
 pub mod families;
 pub mod model;
 pub mod nodes;
+pub mod outward;
 pub mod place;
 pub mod planner;
 pub mod ruleset;
@@ -41,6 +42,7 @@ pub use model::{
     ZoneSet,
 };
 pub use nodes::{Node, Route};
+pub use outward::Outward;
 pub use planner::{Conflict, Planner};
 pub use ruleset::{Backend, Element, Front, Masquerade, Program, Ruleset, Verdict};
 pub use stale::{Flows, StaleFlows, UdpFlow};

@@ -37,9 +37,9 @@ fn is(error: &Error, errno: Errno) -> bool {
     matches!(error, Error::NetlinkError(message) if message.raw_code() == -errno.raw_os_error())
 }
 
-/// The device's number, if it is there.
-pub(super) async fn find(handle: &Handle) -> Result<Option<u32>, Error> {
-    let mut links = handle.link().get().match_name(NAME).execute();
+/// A device's number, if it is there.
+pub(super) async fn find(handle: &Handle, name: &str) -> Result<Option<u32>, Error> {
+    let mut links = handle.link().get().match_name(name).execute();
     match links.try_next().await {
         Ok(link) => Ok(link.map(|link| link.header.index)),
         Err(error) if is(&error, Errno::NODEV) => Ok(None),
@@ -49,7 +49,7 @@ pub(super) async fn find(handle: &Handle) -> Result<Option<u32>, Error> {
 
 /// Makes the device if it is not there, and gives it the addresses of this node.
 pub(super) async fn open(handle: &Handle, own: &Node) -> Result<u32, Error> {
-    if find(handle).await?.is_none() {
+    if find(handle, NAME).await?.is_none() {
         let mtu = link_mtu(handle, &own.addresses).await?.unwrap_or(MTU) - OVERHEAD;
         let device = LinkMessageBuilder::<LinkVxlan>::new(NAME)
             .collect_metadata(true)
@@ -60,7 +60,7 @@ pub(super) async fn open(handle: &Handle, own: &Node) -> Result<u32, Error> {
             .up();
         handle.link().add(device.build()).execute().await?;
     }
-    let index = find(handle).await?.ok_or(Error::RequestFailed)?;
+    let index = find(handle, NAME).await?.ok_or(Error::RequestFailed)?;
     for range in &own.pod_ranges {
         let bits = if range.is_ipv6() { 128 } else { 32 };
         let address = handle.address().add(index, range.network(), bits);
@@ -71,7 +71,7 @@ pub(super) async fn open(handle: &Handle, own: &Node) -> Result<u32, Error> {
 
 /// Deletes it if it is there: no route needs it any more.
 pub(super) async fn close(handle: &Handle) -> Result<(), Error> {
-    match find(handle).await? {
+    match find(handle, NAME).await? {
         Some(index) => handle.link().del(index).execute().await,
         None => Ok(()),
     }

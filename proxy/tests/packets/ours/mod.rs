@@ -4,6 +4,7 @@ mod churn;
 mod foreign;
 mod matrix;
 mod memory;
+mod outward;
 mod policies;
 mod table;
 mod transitions;
