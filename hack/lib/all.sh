@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 
 for part in common install cache go images base layer process cgroups network machine \
-    control-plane node node-network vm-image vm vm-packets programs options host workloads; do
+    node-image control-plane node node-network vm-image vm vm-packets programs options host workloads; do
     # shellcheck source=/dev/null
     source "$(dirname "${BASH_SOURCE[0]}")/$part.sh"
 done
