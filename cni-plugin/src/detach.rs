@@ -19,9 +19,10 @@ use rustix::process::{Pid, WaitOptions, waitpid};
 
 use crate::netlink::{Netlink, NetlinkError};
 
-/// Pauses between two looks, until the child's request has reached the kernel: from the first to the longest.
+/// Pauses between two looks, until the child's request has reached the kernel: from the first to the longest. They grow with
+/// the time that has passed, so that many who wait leave the processors to those who delete.
 const FIRST_PAUSE: Duration = Duration::from_micros(100);
-const LONGEST_PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
 /// Deletes these interfaces; false when there was none of them.
 pub(crate) fn delete(host: &mut Netlink, names: &[String]) -> Result<bool, NetlinkError> {
@@ -47,7 +48,7 @@ pub(crate) fn delete(host: &mut Netlink, names: &[String]) -> Result<bool, Netli
             return Ok(true);
         }
         std::thread::sleep(pause);
-        pause = (pause * 3 / 2).min(LONGEST_PAUSE);
+        pause = (pause * 4 / 3).min(LONGEST_PAUSE);
     }
 }
 
