@@ -1,5 +1,5 @@
-# A node's services and pod network: the proxy as a unit, the CNI plugin, and what
-# gantry-proxy does for itself but the reference needs done (CNI configuration, routes).
+# A node's services and pod network. Where both are gantry's they come from its DaemonSet, as users install it. Else the
+# proxy is a unit, and what gantry's daemon does for itself is done here: the CNI plugin, its configuration, routes.
 # shellcheck shell=bash
 
 # pod_cidrs_of NAME: one for each family, separated by blanks.
@@ -11,8 +11,12 @@ has_pod_cidrs() { [[ -n $(pod_cidrs_of "$1") ]]; }
 node_network() {
     local name=$1 cidr family
     wait_until 30 "pod ranges of $name" has_pod_cidrs "$name"
-    node_cni "$name"
-    node_proxy "$name"
+    if by_daemon; then
+        proxy_remove "$name" kube-proxy
+    else
+        node_cni "$name"
+        node_proxy "$name"
+    fi
     if [[ $PROXY != gantry ]]; then
         node_routes "$name"
     fi
@@ -45,7 +49,7 @@ conflist() {
         | '"$2" --args "${cidrs[@]}"
 }
 
-# As gantry-proxy writes it.
+# As gantry-proxy writes it, but that the plugin masquerades by itself.
 gantry_conflist() {
     conflist "$1" '{cniVersion: "1.0.0", name: "gantry", plugins: [
         {type: "gantry-cni", bridge: "cni0", isGateway: true, hairpinMode: true, ipMasq: true, clusterCIDRs: ($pods | split(",")),
@@ -87,7 +91,39 @@ node_proxy() {
     else
         machine_run "$name" systemctl start "$program"
     fi
-    wait_until 60 "the proxy of $name programs services" machine_run "$name" curl -sf -o /dev/null http://127.0.0.1:10256/healthz
+    node_serves "$name"
+}
+
+node_serves() {
+    wait_until 120 "the proxy of $1 programs services" machine_run "$1" curl -sf -o /dev/null http://127.0.0.1:10256/healthz
+}
+
+# services_up: the proxy of all nodes, by whichever way.
+services_up() {
+    by_daemon || daemon_remove
+    each_of node_network "${NODES[@]}"
+    ! by_daemon || daemon_apply
+}
+
+# daemon_apply: what users apply, with the name of the image that was built.
+daemon_apply() {
+    sed "s|image: $NODE_IMAGE:.*|image: $NODE_IMAGE:$DAEMON_TAG|" "$INSTALL" | kubectl apply -f -
+    each_of node_serves "${NODES[@]}"
+    kubectl -n kube-system rollout status daemonset/gantry --timeout=180s
+}
+
+# daemon_remove: for another proxy; pods keep their network.
+daemon_remove() {
+    kubectl -n kube-system get daemonset gantry || return 0
+    kubectl delete -f "$INSTALL"
+    kubectl -n kube-system wait --for=delete pod -l app.kubernetes.io/name=gantry --timeout=60s
+    each_of daemon_clean "${NODES[@]}"
+}
+
+daemon_clean() {
+    machine_install "$1" "$CLEANER" /usr/bin/gantry-proxy || true
+    machine_run "$1" /usr/bin/gantry-proxy --cleanup
+    machine_run "$1" rm -f /usr/bin/gantry-proxy
 }
 
 proxy_remove() {

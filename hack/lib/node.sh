@@ -12,9 +12,23 @@ node_runtime() {
     imported=/var/lib/containerd/imported-$(basename "$IMAGES")
     containerd_config "$1" | machine_write "$1" /etc/containerd/config.toml
     machine_run "$1" systemctl enable --now containerd
-    machine_run "$1" test -f "$imported" && return 0
-    machine_run "$1" ctr -n k8s.io images import /usr/share/gantry/images.tar
-    machine_run "$1" touch "$imported"
+    if ! machine_run "$1" test -f "$imported"; then
+        machine_run "$1" ctr -n k8s.io images import /usr/share/gantry/images.tar
+        machine_run "$1" touch "$imported"
+    fi
+    ! by_daemon || node_import "$1" "$DAEMON_IMAGE" "docker.io/$NODE_IMAGE:$DAEMON_TAG"
+}
+
+# node_import NAME ARCHIVE IMAGE: unless it is there.
+node_import() {
+    machine_run "$1" ctr -n k8s.io images ls -q "name==$3" | grep -q . && return 0
+    if [[ $1 == vm ]]; then
+        vm_receive "$2" /var/tmp/image.tar
+        machine_run "$1" ctr -n k8s.io images import /var/tmp/image.tar
+        machine_run "$1" rm /var/tmp/image.tar
+    else
+        machine_run "$1" ctr -n k8s.io images import - <"$2"
+    fi
 }
 
 node_cgroup_version() { if [[ $1 == vm ]]; then echo 2; else cgroup_version; fi; }

@@ -30,6 +30,9 @@ parse_options() {
     for ((n = 1; n <= count; n++)); do NODES+=("node-$n"); done
 }
 
+# by_daemon: services and the pods' network are gantry's, both by its DaemonSet; CLUSTER_DAEMON speaks for a machine that joins later.
+by_daemon() { [[ ${CLUSTER_DAEMON-$PROXY$CNI_PLUGIN} == gantrygantry ]]; }
+
 # What hack/up was last told, with $1 (agent, proxy, cni, stack or nodes) as the name.
 running_option() { sed -n "s/^$1=//p" "$RUN/options"; }
 

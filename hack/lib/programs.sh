@@ -1,7 +1,8 @@
 # The programs under test, gantry's or the reference's.
 # shellcheck shell=bash
 
-# build_programs: sets $AGENT_PROGRAM, $PROXY_PROGRAM, $CNI_PROGRAM.
+# build_programs: sets $AGENT_PROGRAM, $PROXY_PROGRAM, $CNI_PROGRAM; where the daemon has both of the latter, $DAEMON_IMAGE and
+# $DAEMON_TAG, which differ for other programs. $CLEANER removes what a proxy of gantry's left.
 build_programs() {
     if [[ $AGENT == reference ]]; then
         cached kubelet "$(module_key controlplane kubelet)" build_reference kubelet
@@ -20,6 +21,10 @@ build_programs() {
     [[ $AGENT != gantry ]] || AGENT_PROGRAM=$bin/gantry-agent
     [[ $PROXY != gantry ]] || PROXY_PROGRAM=$bin/gantry-proxy
     CNI_PROGRAM=$bin/gantry-cni
+    CLEANER=$bin/gantry-proxy
+    by_daemon || return 0
+    node_image "$CLEANER" "$CNI_PROGRAM" build
+    DAEMON_IMAGE=$CACHED/image.tar DAEMON_TAG=$TAG
 }
 
 # musl_target: where the plugin is built for, if the toolchain has it. The plugin is a process for each call, and half of its

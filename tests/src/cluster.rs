@@ -3,6 +3,7 @@
 //! ```text
 //! Test ── a namespace of its own: create, get, wait, exec, logs     (fixture)
 //!  ├── Machine ── a node or the control plane: commands, systemd    (machine)
+//!  │    └── NodeProxy ── its service proxy, a unit or a pod       (proxy)
 //!  ├── NetNs ── sockets inside a pod, on a node, or outside          (netns)
 //!  ├── Kubectl ── the real one                                       (kubectl)
 //!  ├── NodeApi ── a node's port 10250, straight                      (node_api)
@@ -26,6 +27,7 @@ mod netns;
 mod node_api;
 pub mod pods;
 pub mod prometheus;
+mod proxy;
 mod report;
 mod session;
 pub mod wait;
@@ -44,6 +46,7 @@ pub use kubectl::{Kubectl, Terminal};
 pub use machine::{Machine, Output, Stopped};
 pub use netns::{NetNs, exchange_line};
 pub use node_api::{Answer, Connection, NodeApi, Reading};
+pub use proxy::NodeProxy;
 pub use session::Session;
 pub use wait::{poll, secs};
 

@@ -1,6 +1,6 @@
 //! Bad input: an agent or proxy that cannot start says what is wrong, and ends.
 
-use gantry_tests::cluster::{Machine, Output, Test};
+use gantry_tests::cluster::{Machine, NodeProxy, Output, Test};
 
 /// Runs a program of `node-1` with a config file of that content. It ends by itself, with an error.
 fn refuses(program: &str, content: &str, more: &str) -> String {
@@ -94,8 +94,8 @@ fn the_agent_refuses_a_file_that_is_no_configuration() {
 #[test]
 fn the_programs_refuse_an_unknown_flag() {
     let test = Test::start("cfg-flag");
-    let proxy = proxy_of(&test);
-    for program in [AGENT, proxy] {
+    let proxy = NodeProxy::on(test.cluster, "node-1").program();
+    for program in [AGENT, &proxy] {
         let output = Machine::named("node-1").try_run(&["timeout", "20", program, "--no-such-flag"]);
         names(&ended_badly(&output), &["--no-such-flag"]);
     }
@@ -124,23 +124,15 @@ fn the_proxy_names_what_is_wrong() {
     let config = |field: &str| {
         format!("apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n{field}")
     };
-    let proxy = proxy_of(&test);
+    let proxy = NodeProxy::on(test.cluster, "node-1").program();
     names(
-        &refuses(proxy, &config("mode: quantum"), ""),
+        &refuses(&proxy, &config("mode: quantum"), ""),
         &["mode", "quantum", "nftables"],
     );
     names(
-        &refuses(proxy, &config("clusterCIDR: nowhere\nmode: nftables"), ""),
+        &refuses(&proxy, &config("clusterCIDR: nowhere\nmode: nftables"), ""),
         &["clusterCIDR", "nowhere"],
     );
-    let missing = Machine::named("node-1").try_run(&["timeout", "20", proxy, "--config=/nonexistent.yaml"]);
+    let missing = Machine::named("node-1").try_run(&["timeout", "20", &proxy, "--config=/nonexistent.yaml"]);
     names(&ended_badly(&missing), &["/nonexistent.yaml", "no such file"]);
-}
-
-fn proxy_of(test: &Test) -> &'static str {
-    if test.cluster.is_reference("proxy") {
-        "kube-proxy"
-    } else {
-        "gantry-proxy"
-    }
 }

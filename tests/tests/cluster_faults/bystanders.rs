@@ -16,12 +16,23 @@ pub(crate) struct Bystanders<'a> {
     service: SocketAddr,
     client: NetNs,
     stream: TcpStream,
+    /// Something is done to the proxy: where it is a pod, that pod is no bystander.
+    proxy_is_victim: bool,
     before: BTreeMap<String, Vec<(String, String, i32)>>,
 }
 
 impl<'a> Bystanders<'a> {
     /// A server and a client on the node, and a connection between them through a Service.
     pub(crate) fn watch(test: &'a Test, node: &'static str) -> Self {
+        Self::beside(test, node, false)
+    }
+
+    /// The same when something is to be done to the node's proxy.
+    pub(crate) fn of_the_proxy(test: &'a Test, node: &'static str) -> Self {
+        Self::beside(test, node, true)
+    }
+
+    fn beside(test: &'a Test, node: &'static str, proxy_is_victim: bool) -> Self {
         test.note_machine(node);
         let (server, client) = (test.idle_pod("server", node), test.idle_pod("client", node));
         let listener = test
@@ -39,6 +50,7 @@ impl<'a> Bystanders<'a> {
             service,
             client,
             stream,
+            proxy_is_victim,
             before: BTreeMap::new(),
         };
         watched.before = watched.identities();
@@ -57,7 +69,8 @@ impl<'a> Bystanders<'a> {
             });
             let owned = found
                 .into_iter()
-                .filter(|pod| namespace != self.test.namespace() || bystander(pod));
+                .filter(|pod| namespace != self.test.namespace() || bystander(pod))
+                .filter(|pod| !(self.proxy_is_victim && is_daemon(pod)));
             all.extend(owned.map(|pod| (pod.name_any(), pods::identities(&pod))));
         }
         all
@@ -117,6 +130,12 @@ impl<'a> Bystanders<'a> {
 /// Pods of the test that nothing was done to.
 fn bystander(pod: &Pod) -> bool {
     ["server", "client"].contains(&pod.name_any().as_str())
+}
+
+/// Gantry's daemon.
+fn is_daemon(pod: &Pod) -> bool {
+    let name = pod.labels().get("app.kubernetes.io/name");
+    pod.namespace().as_deref() == Some("kube-system") && name.is_some_and(|name| name == "gantry")
 }
 
 /// Answers every line with itself, on every connection.

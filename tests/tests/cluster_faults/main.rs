@@ -11,7 +11,7 @@ mod policies;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Instant;
 
-use gantry_tests::cluster::{Machine, Test, pods, poll, secs};
+use gantry_tests::cluster::{Machine, NodeProxy, Test, pods, poll, secs};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::ResourceExt;
 
@@ -35,14 +35,6 @@ fn node_is(node: &Node, ready: &str) -> bool {
         .any(|condition| condition.type_ == "Ready" && condition.status == ready)
 }
 
-fn proxy_unit(test: &Test) -> &'static str {
-    if test.cluster.is_reference("proxy") {
-        "kube-proxy"
-    } else {
-        "gantry-proxy"
-    }
-}
-
 #[test]
 fn a_killed_agent_comes_back_and_no_pod_notices() {
     let _machine = alone(&NODE_1);
@@ -57,8 +49,8 @@ fn a_killed_agent_comes_back_and_no_pod_notices() {
 fn a_killed_proxy_comes_back_and_no_connection_breaks() {
     let _machine = alone(&NODE_2);
     let test = Test::start("flt-proxy");
-    let mut bystanders = Bystanders::watch(&test, "node-2");
-    Machine::named("node-2").kill_unit(proxy_unit(&test));
+    let mut bystanders = Bystanders::of_the_proxy(&test, "node-2");
+    NodeProxy::on(test.cluster, "node-2").kill();
     bystanders.stay_connected(secs(5));
     bystanders.assert_unharmed();
 }
@@ -67,11 +59,11 @@ fn a_killed_proxy_comes_back_and_no_connection_breaks() {
 fn agent_and_proxy_killed_together_come_back() {
     let _machine = alone(&NODE_1);
     let test = Test::start("flt-both");
-    let mut bystanders = Bystanders::watch(&test, "node-1");
+    let mut bystanders = Bystanders::of_the_proxy(&test, "node-1");
     let machine = Machine::named("node-1");
     let pids = [
         machine.main_process("kubelet"),
-        machine.main_process(proxy_unit(&test)),
+        NodeProxy::on(test.cluster, "node-1").process(),
     ]
     .map(|pid| pid.to_string());
     machine.run(&["kill", "-KILL", &pids[0], &pids[1]]);

@@ -1,10 +1,10 @@
 //! The daemon that enforces network policies is killed while pods start that it has been told of.
 
-use gantry_tests::cluster::{Machine, Test, pods, secs};
+use gantry_tests::cluster::{NodeProxy, Test, pods, secs};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 
-use crate::{NODE_1, alone, proxy_unit};
+use crate::{NODE_1, alone};
 
 const STRANGERS_REACH_NOBODY: &str = r"
 metadata: {name: strangers-reach-nobody}
@@ -21,7 +21,7 @@ fn no_pod_gets_through_while_the_proxy_is_killed_again_and_again() {
     if test.cluster.is_reference("proxy") {
         return;
     }
-    let machine = Machine::named("node-1");
+    let proxy = NodeProxy::on(test.cluster, "node-1");
     let spec = "{nodeName: node-2, containers: [{name: c, image: 'hello:1'}]}";
     test.pod("server", spec);
     let server = pods::ip(&test.wait_ready("server")).to_string();
@@ -36,7 +36,7 @@ fn no_pod_gets_through_while_the_proxy_is_killed_again_and_again() {
     }
     let ended = |pod: &Pod| ["Failed", "Succeeded"].contains(&pods::phase(pod));
     for _ in 0..3 {
-        machine.kill_unit(proxy_unit(&test));
+        proxy.kill();
     }
     for name in names {
         let pod = test.wait_pod(&name, "ended", secs(60), ended);

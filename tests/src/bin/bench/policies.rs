@@ -58,7 +58,7 @@ pub(crate) fn measure() -> Figures {
     bench.changes("2 pods, 1 policy", &mut figures, "");
     bench.fill();
     bench.changes("1,000 pods, 100 policies", &mut figures, "< 100 ms");
-    let proxy = Process::of("gantry-proxy", "node-1");
+    let proxy = Process::of_proxy(bench.test.cluster, "node-1");
     figures.add("proxy: RSS", proxy.rss_mib(), "MiB", "< 40 MiB");
     figures
 }
@@ -199,7 +199,7 @@ impl Bench {
 
     /// The gate, and then the client's label, is changed there and back; the time from the API server's word to the packets' fate.
     fn changes(&self, at: &str, figures: &mut Figures, target: &str) {
-        let proxy = Process::of("gantry-proxy", "node-1");
+        let proxy = Process::of_proxy(self.test.cluster, "node-1");
         let cpu = proxy.cpu();
         let changes: [(&str, Change); 2] = [("policy", Self::set_gate), ("label", Self::set_label)];
         for (what, change) in changes {

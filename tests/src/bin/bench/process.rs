@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gantry_tests::cluster::Machine;
+use gantry_tests::cluster::{Cluster, Machine, NodeProxy};
 
 /// Clock ticks in a second: the kernel shows user space 100, whatever it uses itself (proc(5)).
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -18,6 +18,15 @@ impl Process {
         let machine = Machine::named(machine);
         let pid = machine.main_process(unit);
         Self { machine, pid }
+    }
+
+    /// The node's service proxy, a unit's or a pod's.
+    pub(crate) fn of_proxy(cluster: &Cluster, machine: &str) -> Self {
+        let pid = NodeProxy::on(cluster, machine).process();
+        Self {
+            machine: Machine::named(machine),
+            pid,
+        }
     }
 
     fn read(&self, file: &str) -> String {
