@@ -29,6 +29,17 @@ enum Phase {
     Right,
 }
 
+/// What was behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// Nothing was.
+    Nothing,
+    /// The tables were; nothing is denied that was allowed.
+    Tables,
+    /// Something may be denied that was allowed: [`Enforcer::end_denied`] is to be called.
+    Narrower,
+}
+
 /// Why the kernel's tables are not as they should be.
 #[derive(Debug, thiserror::Error)]
 pub enum EnforceError {
@@ -74,11 +85,23 @@ impl Enforcer {
         &mut self.state
     }
 
-    /// Writes what is behind; says how many connections were ended, or `None` if there was nothing to write.
+    /// Writes what is behind and ends what is denied now; says how many connections were, or `None` if there was nothing to write.
     ///
     /// # Errors
     /// When the kernel refuses it: the next call writes everything anew.
     pub fn sync(&mut self) -> Result<Option<usize>, EnforceError> {
+        Ok(match self.write_changes()? {
+            Written::Nothing => None,
+            Written::Tables => Some(0),
+            Written::Narrower => Some(self.end_denied()),
+        })
+    }
+
+    /// Writes what is behind.
+    ///
+    /// # Errors
+    /// When the kernel refuses it: the next call writes everything anew.
+    pub fn write_changes(&mut self) -> Result<Written, EnforceError> {
         let changes = self.state.changes();
         let written = match self.write(&changes) {
             Ok(written) => written,
@@ -89,9 +112,9 @@ impl Enforcer {
         };
         let narrowed = self.state.are_written(changes);
         Ok(match (written, narrowed && self.state.restricts()) {
-            (_, true) => Some(self.end_denied()),
-            (true, false) => Some(0),
-            (false, false) => None,
+            (_, true) => Written::Narrower,
+            (true, false) => Written::Tables,
+            (false, false) => Written::Nothing,
         })
     }
 
@@ -143,9 +166,10 @@ impl Enforcer {
         Ok(true)
     }
 
-    /// A failure is logged: new connections are judged right.
-    fn end_denied(&mut self) -> usize {
-        let table = self.state.table();
+    /// Ends the connections that the tables as they are written deny; says how many there were. A failure is logged: new connections are
+    /// judged right.
+    pub fn end_denied(&mut self) -> usize {
+        let table = self.state.written();
         let mut ended = 0;
         for kernel in &self.kernels {
             let ipv6 = kernel.is_ipv6();

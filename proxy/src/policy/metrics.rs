@@ -53,9 +53,12 @@ impl PolicyMetrics {
         }
     }
 
-    pub(super) fn synced(&self, took: Duration, ended: usize, table: &Table) {
+    pub(super) fn ended(&self, count: usize) {
+        self.ended.inc_by(u64::try_from(count).unwrap_or(u64::MAX));
+    }
+
+    pub(super) fn synced(&self, took: Duration, table: &Table) {
         self.sync_seconds.observe(took.as_secs_f64());
-        self.ended.inc_by(u64::try_from(ended).unwrap_or(u64::MAX));
         let size = |size: usize| i64::try_from(size).unwrap_or(i64::MAX);
         let own = table
             .sets

@@ -26,12 +26,12 @@ use gantry_proxy_core::{Families, Unlisted};
 use kube::Client;
 use prometheus::Registry;
 use tokio::sync::Notify;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 pub use announced::{ListenError, SOCKET, forget};
-pub use enforcer::{EnforceError, Enforcer, remove};
+pub use enforcer::{EnforceError, Enforcer, Written, remove};
 pub use table::TABLE;
 
 use crate::pace::{Gathering, Retry, reached};
@@ -46,6 +46,10 @@ pub const DIR: &str = "/run/gantry";
 /// How often the tables are looked at although nobody said that they were touched.
 const CHECK_PERIOD: Duration = Duration::from_secs(10);
 
+/// Pause between two looks at all connections. One costs the kernel some milliseconds even where there are none, and every restricted pod
+/// that starts asks for one: its address may have connections of a former pod.
+const LOOK_PAUSE: Duration = Duration::from_millis(20);
+
 /// Everything the loop works with.
 #[derive(Debug)]
 pub struct Policies {
@@ -55,6 +59,14 @@ pub struct Policies {
     touched: Arc<Notify>,
     /// What the CNI plugin tells, if it was told where.
     announced: Option<Announced>,
+    look: Look,
+}
+
+/// When connections are looked at.
+#[derive(Debug, Default)]
+struct Look {
+    owed: bool,
+    last: Option<Instant>,
 }
 
 /// What lists have said.
@@ -76,6 +88,7 @@ impl Policies {
             metrics: PolicyMetrics::new(registry),
             touched: Arc::clone(touched),
             announced: None,
+            look: Look::default(),
         })
     }
 
@@ -100,6 +113,7 @@ impl Policies {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let due = self.announced.as_ref().and_then(Announced::due);
+            let look = self.look.due();
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 // Cancel safe: a received input is handled at once.
@@ -124,6 +138,7 @@ impl Policies {
                 _ = tick.tick() => self.tidy(&lists),
                 () = reached(retry.at()) => {}
                 () = reached(due) => {}
+                () = reached(look) => self.end_denied(),
             }
             if lists.has_policies() {
                 watches.follow_peers();
@@ -159,12 +174,13 @@ impl Policies {
     /// False if that failed.
     fn sync(&mut self) -> bool {
         let begun = std::time::Instant::now();
-        match self.enforcer.sync() {
-            Ok(None) => true,
-            Ok(Some(ended)) => {
-                debug!(took = ?begun.elapsed(), ended, "network policies are enforced as they are now");
+        match self.enforcer.write_changes() {
+            Ok(Written::Nothing) => true,
+            Ok(written @ (Written::Tables | Written::Narrower)) => {
+                debug!(took = ?begun.elapsed(), "network policies are enforced as they are now");
+                self.look.owed |= written == Written::Narrower;
                 self.metrics
-                    .synced(begun.elapsed(), ended, self.enforcer.state().table());
+                    .synced(begun.elapsed(), self.enforcer.state().table());
                 true
             }
             Err(error) => {
@@ -173,6 +189,17 @@ impl Policies {
                 false
             }
         }
+    }
+
+    fn end_denied(&mut self) {
+        let begun = std::time::Instant::now();
+        let ended = self.enforcer.end_denied();
+        debug!(took = ?begun.elapsed(), ended, "connections were looked at");
+        self.metrics.ended(ended);
+        self.look = Look {
+            owed: false,
+            last: Some(Instant::now()),
+        };
     }
 
     /// Once in a while.
@@ -193,6 +220,14 @@ impl Policies {
                 "network policies cannot be looked after"
             ),
         }
+    }
+}
+
+impl Look {
+    /// At once, but not again and again.
+    fn due(&self) -> Option<Instant> {
+        let earliest = self.last.map_or_else(Instant::now, |last| last + LOOK_PAUSE);
+        self.owed.then_some(earliest)
     }
 }
 
@@ -256,5 +291,22 @@ fn is_there(event: &Event) -> bool {
         Event::Policy(_, object) => object.is_some(),
         Event::Pod(_, object) => object.is_some(),
         Event::Namespace(_, object) => object.is_some(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn connections_are_looked_at_at_once_but_not_again_and_again() {
+        let mut look = Look::default();
+        assert_eq!(look.due(), None);
+        look.owed = true;
+        assert_eq!(look.due(), Some(Instant::now()));
+        look.last = Some(Instant::now());
+        assert_eq!(look.due(), Some(Instant::now() + LOOK_PAUSE));
+        look.owed = false;
+        assert_eq!(look.due(), None);
     }
 }

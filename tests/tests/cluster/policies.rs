@@ -1,6 +1,7 @@
 //! Network policies between pods of both nodes. kube-proxy and the bridge plugin enforce none, so there is no reference to try.
 
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 
 use gantry_tests::cluster::{Machine, NetNs, Test, pods, poll, secs};
 use k8s_openapi::api::core::v1::Pod;
@@ -85,6 +86,12 @@ impl Party {
     }
 }
 
+/// Asks over a connection that is open already.
+fn goes_on(stream: &mut TcpStream) -> std::io::Result<()> {
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
+    stream.read_exact(&mut [0])
+}
+
 #[test]
 fn a_policy_decides_who_reaches_a_pod() {
     let party = Party::start("policy-ingress");
@@ -92,8 +99,13 @@ fn a_policy_decides_who_reaches_a_pod() {
         return;
     }
     party.are_answered(&party.strangers, true, "without a policy strangers are answered");
+    let opened = |client: &NetNs| client.connect(party.server()).expect("a connection opens");
+    let (mut stranger, mut friend) = (opened(&party.strangers[0]), opened(&party.friends[0]));
     party.test.create::<NetworkPolicy>(ONLY_FRIENDS);
     party.are_answered(&party.strangers, false, "strangers are refused");
+    let late = goes_on(&mut stranger);
+    assert!(late.is_err(), "a stranger's connection has ended: {late:?}");
+    goes_on(&mut friend).expect("a friend's connection stays");
     party.are_answered(&party.friends, true, "friends are answered");
     for client in &party.friends {
         let udp = ask(client, "UDP", (pods::ip(&party.server), 8081).into());
