@@ -53,7 +53,7 @@ conflist() {
 gantry_conflist() {
     conflist "$1" '{cniVersion: "1.0.0", name: "gantry", plugins: [
         {type: "gantry-cni", bridge: "cni0", isGateway: true, hairpinMode: true, ipMasq: true, clusterCIDRs: ($pods | split(",")),
-         capabilities: {bandwidth: true}, ipam: {type: "host-local", ranges: $ranges, routes: $routes}}]}'
+         capabilities: {bandwidth: true, portMappings: true}, ipam: {type: "host-local", ranges: $ranges, routes: $routes}}]}'
 }
 
 reference_conflist() {

@@ -107,7 +107,7 @@ fn config(pod_ranges: &[IpNetwork], policy_socket: Option<&Path>) -> Value {
             "isGateway": true,
             "ipMasq": false,
             "hairpinMode": true,
-            "capabilities": { "bandwidth": true },
+            "capabilities": { "bandwidth": true, "portMappings": true },
             "ipam": { "type": "host-local", "ranges": ranges, "routes": routes },
         }],
     });

@@ -3,7 +3,7 @@
 //! ```text
 //! ports       protocol . port            -> pod address . port
 //! addresses   address . protocol . port  -> pod address . port
-//! masquerade  sources (a range) . pod address
+//! masqueraded sources (a range) . pod address
 //! ```
 //!
 //! The comment of each is its [`Holder`]: owner, network, container, with spaces between them.
@@ -74,7 +74,7 @@ impl SetName {
         match self {
             Self::Ports => "ports",
             Self::Addresses => "addresses",
-            Self::Masquerade => "masquerade",
+            Self::Masquerade => "masqueraded",
         }
     }
 }

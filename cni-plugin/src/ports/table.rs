@@ -5,7 +5,7 @@
 //!   guard (filter, before everything)       IPv4: drop what comes in from or to 127.0.0.0/8, but not through lo
 //!   prerouting, output (nat, dstnat)        for an address of this host (IPv6: not ::1) ─> dispatch
 //!   dispatch                                in addresses or in ports: set the mark, translate
-//!   postrouting (nat, before srcnat)        marked: clear it, masquerade if in masquerade
+//!   postrouting (nat, before srcnat)        marked: clear it, masquerade if in masqueraded
 //! ```
 //!
 //! Only elements depend on pods ([`super::entry`]). A change is decided from a listing and taken by the kernel only if

@@ -15,6 +15,7 @@ mod containers;
 mod dns;
 mod dual_stack;
 mod exposition;
+mod host_ports;
 mod logs;
 mod logs_errors;
 mod logs_follow;
