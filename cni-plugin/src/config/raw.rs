@@ -1,4 +1,7 @@
 //! The configuration as it is written. Everything is optional here; `validate` decides.
+//!
+//! Other spellings are containerd's: what it hands over in `runtimeConfig` begins with capitals, which Go's decoder does not
+//! tell from small letters.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -117,9 +120,13 @@ pub(super) struct Ipam {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Range {
+    #[serde(alias = "Subnet")]
     pub(super) subnet: Option<String>,
+    #[serde(alias = "RangeStart")]
     pub(super) range_start: Option<String>,
+    #[serde(alias = "RangeEnd")]
     pub(super) range_end: Option<String>,
+    #[serde(alias = "Gateway")]
     pub(super) gateway: Option<String>,
 }
 
@@ -165,26 +172,26 @@ pub(super) struct RuntimeConfig {
 #[derive(Debug, Default, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Bandwidth {
-    #[serde(default)]
+    #[serde(default, alias = "IngressRate")]
     pub(super) ingress_rate: Option<u64>,
-    #[serde(default)]
+    #[serde(default, alias = "IngressBurst")]
     pub(super) ingress_burst: Option<u64>,
-    #[serde(default)]
+    #[serde(default, alias = "EgressRate")]
     pub(super) egress_rate: Option<u64>,
-    #[serde(default)]
+    #[serde(default, alias = "EgressBurst")]
     pub(super) egress_burst: Option<u64>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct PortMapping {
-    #[serde(default)]
+    #[serde(default, alias = "HostPort")]
     pub(super) host_port: i64,
-    #[serde(default)]
+    #[serde(default, alias = "ContainerPort")]
     pub(super) container_port: i64,
-    #[serde(default)]
+    #[serde(default, alias = "Protocol")]
     pub(super) protocol: String,
-    #[serde(default, rename = "hostIP")]
+    #[serde(default, rename = "hostIP", alias = "HostIP")]
     pub(super) host_ip: String,
 }
 

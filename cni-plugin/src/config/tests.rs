@@ -1,3 +1,5 @@
+use std::net::IpAddr;
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -106,6 +108,23 @@ fn fields_of_portmap_are_taken_as_portmap_takes_them() {
     assert_eq!(ports.masqueraded, Masqueraded::All);
     let unspecified = parse(&with(mapped(json!({ "hostIP": "::" })))).unwrap().ports;
     assert_eq!(unspecified.list[0].address, HostAddress::AnyOf { ipv4: false });
+}
+
+#[test]
+fn wishes_are_understood_as_containerd_writes_them() {
+    let written = json!({ "runtimeConfig": {
+        "portMappings": [{ "HostPort": 80, "ContainerPort": 8080, "Protocol": "udp", "HostIP": "192.0.2.1" }],
+        "bandwidth": { "IngressRate": 8000, "IngressBurst": 8000, "EgressRate": 16000, "EgressBurst": 8000 },
+        "ipRanges": [[{ "Subnet": "10.7.0.0/24", "RangeStart": "10.7.0.8", "RangeEnd": "10.7.0.9", "Gateway": "10.7.0.2" }]]
+    } });
+    let network = parse(&with(written)).unwrap();
+    let port = network.ports.list[0];
+    assert_eq!((port.host_port, port.pod_port), (80, 8080));
+    assert_eq!(port.address, HostAddress::Only([192, 0, 2, 1].into()));
+    assert!(network.bandwidth.ingress.is_some() && network.bandwidth.egress.is_some());
+    let range = &network.ipam.sets[0].0[0];
+    assert_eq!(range.gateway, IpAddr::from([10, 7, 0, 2]));
+    assert_eq!(range.address(range.first), IpAddr::from([10, 7, 0, 8]));
 }
 
 #[test]
