@@ -185,14 +185,16 @@ impl<H: Hands, F: Fn() -> H> Manager<F> {
         admission::admit(pod, &self.parts.node.borrow(), &taken)
     }
 
-    /// The pods that use the node: those that have ended do not.
+    /// The pods that use the node. Those that have ended do not, nor those that the API has no more, as in kubelet: they
+    /// may still be stopping, but a pod that is rejected for their sake would stay so.
     fn active(&self) -> Vec<Arc<Pod>> {
         let running = self
             .pods
             .values()
             .filter(|handle| !handle.finished.load(Ordering::Relaxed));
-        let pods = running.map(|handle| handle.wanted.borrow().pod.clone());
-        pods.filter(|pod| !pod::terminal_in_api(pod)).collect()
+        let wanted = running.map(|handle| handle.wanted.borrow().clone());
+        let present = wanted.filter(|wanted| wanted.present).map(|wanted| wanted.pod);
+        present.filter(|pod| !pod::terminal_in_api(pod)).collect()
     }
 
     fn tell_active(&self) {
