@@ -60,4 +60,9 @@ fn a_host_port_leads_to_the_pod_and_moves_with_it() {
     // The same port of the same node, for the next pod.
     serve(&test, "third", "node-1");
     answers(&outside, one, "third", "the outside");
+    // The namespace goes in the background, and a test that follows at once would find the ports taken.
+    for pod in ["second", "third"] {
+        test.delete::<Pod>(pod, Some(0));
+        test.wait_gone::<Pod>(pod, secs(30));
+    }
 }
