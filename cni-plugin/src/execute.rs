@@ -154,6 +154,9 @@ fn configure_pod(ifname: &str, addresses: &[IpNetwork], routes: &[Route]) -> Res
     let index = inside.link(ifname)?.ok_or_else(|| missing(ifname))?.index;
     // Before the interface is up: nobody on the bridge gives this pod a route (CVE-2020-10749).
     sysctl::set(&format!("net/ipv6/conf/{ifname}/accept_ra"), 0)?;
+    // As the stock plugin. The link-local address follows from the hardware address, which no other pod has, and the bridge
+    // would show the question whether somebody has it to all other pods.
+    sysctl::set(&format!("net/ipv6/conf/{ifname}/accept_dad"), 0)?;
     if addresses
         .iter()
         .any(|address| matches!(address.ip(), IpAddr::V6(_)))

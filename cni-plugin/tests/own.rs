@@ -278,6 +278,7 @@ fn no_advertisement_is_accepted_and_no_address_is_tentative() {
         add(host, &config, "a", &pod);
         assert_eq!(host.namespace.read("/proc/sys/net/ipv6/conf/cni0/accept_ra"), "0");
         assert_eq!(pod.read("/proc/sys/net/ipv6/conf/eth0/accept_ra"), "0");
+        assert_eq!(pod.read("/proc/sys/net/ipv6/conf/eth0/accept_dad"), "0");
         for (namespace, device) in [(&host.namespace, "cni0"), (&pod, "eth0")] {
             let listed = namespace.ip(&format!("-6 -o addr show dev {device} scope global"));
             assert!(
