@@ -21,6 +21,7 @@ use version::Version;
 
 mod announce;
 mod bandwidth;
+mod chain;
 mod commands;
 mod config;
 mod detach;

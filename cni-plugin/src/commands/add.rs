@@ -8,6 +8,7 @@ use std::path::Path;
 use rustix::io::Errno;
 
 use crate::announce;
+use crate::chain;
 use crate::commands::reclaim;
 use crate::config::{Ipam, Network};
 use crate::error::{BridgeMismatch, Failure};
@@ -30,6 +31,9 @@ pub(crate) fn run(stdin: &[u8], attachment: &Attachment, path: &Path) -> Result<
         .filter(|_| network.dns.is_empty())
     {
         network.dns = resolv::read(file)?;
+    }
+    if let Some(previous) = &network.previous {
+        chain::check(previous, &attachment.ifname)?;
     }
     let netns = Namespace::open(path)?;
     let mut host = Netlink::open()?;
@@ -104,7 +108,10 @@ fn attach(
     facts: &HostFacts,
     mut executor: Executor<'_>,
 ) -> Result<String, Failure> {
-    let plan = plan(wanted, leases, facts)?;
+    let mut plan = plan(wanted, leases, facts)?;
+    if let Some(previous) = &wanted.network.previous {
+        chain::pass_on(previous, &mut plan.outcome);
+    }
     executor.run(&plan.steps)?;
     plan.outcome
         .to_json(wanted.network.version)
