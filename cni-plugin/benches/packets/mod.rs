@@ -8,7 +8,7 @@ use super::harness::{Host, Namespace, address, on_host};
 use super::quantile;
 
 const SUBNET: &str = "10.99.1.0/24";
-const BYTES: usize = 4 << 30;
+const BYTES: usize = 1 << 30;
 const TRIPS: usize = 20_000;
 /// The two take turns, so that a machine whose speed varies is unfair to none.
 const TURNS: usize = 5;
