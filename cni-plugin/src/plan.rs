@@ -261,13 +261,11 @@ fn pod_steps(wanted: &Wanted<'_>, pod: &Pod, leases: &[Lease]) -> Vec<Step> {
         mtu,
     }];
     let (hairpin, isolated) = (network.bridge.hairpin, network.bridge.isolated);
-    if hairpin || isolated {
-        steps.push(Step::SetPort {
-            host_name: host_name.clone(),
-            hairpin,
-            isolated,
-        });
-    }
+    steps.push(Step::SetPort {
+        host_name: host_name.clone(),
+        hairpin,
+        isolated,
+    });
     steps.extend(shaping_steps(network, wanted.owner, pod));
     let addresses = leases.iter().map(|lease| lease.address).collect();
     steps.push(Step::ConfigurePod {

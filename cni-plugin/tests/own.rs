@@ -287,6 +287,10 @@ fn no_advertisement_is_accepted_and_no_address_is_tentative() {
             );
         }
         assert_eq!(host.namespace.read("/proc/sys/net/ipv6/conf/all/forwarding"), "1");
+        // The pod's end has its link-local address, the port of the bridge has none.
+        assert!(pod.ip("-6 addr show dev eth0").contains("fe80::"));
+        let ports = host.namespace.ip("-6 addr show type bridge_slave");
+        assert!(!ports.contains("inet6"), "{ports}");
     });
 }
 

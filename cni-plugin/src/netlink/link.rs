@@ -5,8 +5,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
-    InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkFlags,
-    LinkInfo, LinkMessage,
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridgePort, InfoData, InfoKind, InfoPortData,
+    InfoPortKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 use rustix::io::Errno;
 use rustix::net::netdevice::name_to_index;
@@ -181,7 +181,7 @@ impl Netlink {
         })
     }
 
-    /// Sets how the bridge treats a port.
+    /// Sets how the bridge treats a port, and spares the port addresses of its own.
     pub(crate) fn set_port(&mut self, name: &str, hairpin: bool, isolated: bool) -> Result<(), NetlinkError> {
         let mut message = LinkMessage::default();
         let port = vec![
@@ -195,9 +195,18 @@ impl Netlink {
                 LinkInfo::PortData(InfoPortData::BridgePort(port)),
             ]),
         ];
-        self.change(RouteNetlinkMessage::NewLink(message), 0, || {
-            format!("set up the bridge port {name}")
-        })
+        let mut change = |message| {
+            self.change(RouteNetlinkMessage::NewLink(message), 0, || {
+                format!("set up the bridge port {name}")
+            })
+        };
+        let mut silent = message.clone();
+        silent.attributes.push(no_own_address());
+        match change(silent) {
+            // The kernel, or an interface of this MTU, has no IPv6.
+            Err(error) if error.kernel_reason() == Some(Errno::AFNOSUPPORT) => change(message),
+            done => done,
+        }
     }
 
     /// Deletes a link; false when there is none with this name. Takes about 20 ms: see `detach`.
@@ -213,6 +222,13 @@ impl Netlink {
             Err(error) => Err(error),
         }
     }
+}
+
+/// No link-local address. A port of a bridge needs none, but gets one when its peer is up, announces it to all pods on the
+/// bridge and keeps routes for it, which costs more with each port.
+fn no_own_address() -> LinkAttribute {
+    let mode = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
+    LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![mode])])
 }
 
 impl Link {
