@@ -164,7 +164,10 @@ fn a_bridge_of_someone_else_is_used_if_it_fits() {
 fn without_options_nothing_shared_but_the_bridge_is_touched() {
     let plain = r#"{"cniVersion":"0.4.0","name":"net","ipam":{"subnet":"10.1.2.0/24"}}"#;
     let plan = planned(&network(plain), None).unwrap();
-    assert_eq!(kinds(&plan), ["create", "refuse-ra", "raise", "veth", "port", "pod"]);
+    assert_eq!(
+        kinds(&plan),
+        ["create", "refuse-ra", "raise", "veth", "port", "pod"]
+    );
     assert!(plan.outcome.routes.is_empty());
 }
 
