@@ -113,6 +113,16 @@ fn what_a_container_writes_comes_back_byte_by_byte() {
     said.drain(at.expect("the complaint is there")..at.unwrap_or_default() + complaint.len());
     let differs = said.iter().zip(&expected).position(|(a, b)| a != b);
     assert_eq!((differs, said.len()), (None, expected.len()));
+}
+
+#[test]
+fn the_last_lines_may_be_empty_and_unfinished() {
+    let test = Test::start("log-tail");
+    once(
+        &test,
+        "says",
+        "seq 1 5000; printf \"tab\\n\\n  indented \\n\"; printf unfinished",
+    );
     let said = test.kubectl(&["logs", "says", "--tail=3"]);
     assert_eq!(said, "\n  indented \nunfinished");
 }
