@@ -59,17 +59,20 @@ pub(crate) fn table(ours: &Figures, reference: &Figures) -> String {
             .0
             .iter()
             .find(|other| other.what == figure.what)
-            .map_or(f64::NAN, |other| other.value);
+            .map(|other| other.value);
         let Figure {
             what,
             value,
             unit,
             target,
         } = figure;
-        let ratio = value / other;
+        // What only one side has, or has nothing of, is compared with nothing.
+        let ratio = other.filter(|other| *other != 0.0);
+        let ratio = ratio.map_or_else(|| "-".to_owned(), |other| format!("{:.2}", value / other));
+        let other = other.map_or_else(|| "-".to_owned(), |other| format!("{other:.2} {unit}"));
         let _ = writeln!(
             text,
-            "| {what} | {value:.2} {unit} | {other:.2} {unit} | {ratio:.2} | {target} |"
+            "| {what} | {value:.2} {unit} | {other} | {ratio} | {target} |"
         );
     }
     text

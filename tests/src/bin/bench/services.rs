@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt, stream};
-use gantry_tests::cluster::{Machine, NetNs, Test, secs};
+use gantry_tests::cluster::{Machine, NetNs, Test, poll, secs};
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::PostParams;
@@ -223,16 +223,14 @@ impl Bench {
         addresses
     }
 
-    /// One of the proxy's own series.
+    /// One of the proxy's own series, once it is there: the reference counts a pass some time after services answer.
     fn metric(&self, series: &str) -> f64 {
-        let page = self
-            .node
-            .http_get(SocketAddr::from(([127, 0, 0, 1], 10249)), "/metrics");
-        let page = page.expect("the proxy's metrics");
-        let value = page.lines().find_map(|line| line.strip_prefix(series));
-        value
-            .and_then(|text| text.trim().parse().ok())
-            .expect("the series is there")
+        let address = SocketAddr::from(([127, 0, 0, 1], 10249));
+        poll(DEADLINE, "the proxy counts", || {
+            let page = self.node.http_get(address, "/metrics").ok()?;
+            let value = page.lines().find_map(|line| line.strip_prefix(series))?;
+            value.trim().parse().ok().filter(|value| *value > 0.0)
+        })
     }
 
     /// The proxy starts on a node without any rule of its own.
