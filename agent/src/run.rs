@@ -11,7 +11,7 @@
 mod facts;
 mod pods;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc};
 
 use anyhow::Context;
 use gantry_chassis::{logging, shutdown};
@@ -33,9 +33,6 @@ use crate::{
     stats::Stats,
     status::{StatusWriter, WriterMetrics},
 };
-
-/// So long after pods were started or stopped, when their events are written and their sandboxes removed, too.
-const REST: Duration = Duration::from_secs(15);
 
 /// Run the agent until SIGTERM.
 pub(crate) fn main(config: Config) -> anyhow::Result<()> {
@@ -91,7 +88,6 @@ async fn serve(config: Arc<Config>) -> anyhow::Result<()> {
     let clients = connect(&kubeconfig, &metrics).await?;
     let turns = Turns::default();
     let events = start_events(clients.main.clone(), &config, turns.clone());
-    let memory = give_back(turns.clone());
     let node = NodeAgent::start(&config, clients.clone(), &runtime, &events, metrics.node.clone());
     if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
         warn!(%error, "cannot tell systemd that the agent is ready");
@@ -135,15 +131,7 @@ async fn serve(config: Arc<Config>) -> anyhow::Result<()> {
     };
     let server = async { Ok(server::run(api, main).await?) };
     // None ends but in an error that only a new start can heal.
-    tokio::try_join!(pods, rotation, serving, server, memory).map(|_| ())
-}
-
-/// Keeps no memory that only a burst of pods needed.
-async fn give_back(turns: Turns) -> anyhow::Result<()> {
-    loop {
-        turns.next_rest(REST).await;
-        gantry_chassis::memory::trim();
-    }
+    tokio::try_join!(pods, rotation, serving, server).map(|_| ())
 }
 
 /// Renews the client certificate, if the configuration says so; ends in an error only.

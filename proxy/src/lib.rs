@@ -23,6 +23,7 @@ pub mod flags;
 pub mod flows;
 pub mod health;
 pub mod leftovers;
+pub mod memory;
 pub mod metrics;
 pub mod node_checks;
 pub mod outward;

@@ -188,8 +188,7 @@ impl Stack {
                 self.health.updated(self.family);
                 if done.full {
                     self.count();
-                    // The first lists and a take-over need much more than what is kept of them.
-                    gantry_chassis::memory::trim();
+                    crate::memory::trim();
                 }
                 true
             }

@@ -110,19 +110,6 @@ impl Turns {
         // Neither a busy node nor the sender's end, which cannot come before ours, changes what is to be done.
         let _ = timeout(patience, urgent.wait_for(|count| *count == 0)).await;
     }
-
-    /// Waits until something starts or stops, and then until nothing has for so long.
-    pub(crate) async fn next_rest(&self, rest: Duration) {
-        let mut urgent = self.urgent.subscribe();
-        // The sender's end cannot come before ours.
-        let _ = urgent.wait_for(|count| *count > 0).await;
-        loop {
-            let _ = urgent.wait_for(|count| *count == 0).await;
-            if timeout(rest, urgent.wait_for(|count| *count > 0)).await.is_err() {
-                return;
-            }
-        }
-    }
 }
 
 /// Holds a turn, and counts as urgent, for at most `limit`, however long the work takes.
@@ -147,25 +134,6 @@ async fn in_turn<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn rest_is_what_follows_work_and_lasts() {
-        let (turns, rest) = (Turns::default(), Duration::from_secs(10));
-        let mut comes = std::pin::pin!(turns.next_rest(rest));
-        assert!(
-            timeout(rest * 2, comes.as_mut()).await.is_err(),
-            "nothing was done"
-        );
-        let work = turns.start().await;
-        assert!(timeout(rest * 2, comes.as_mut()).await.is_err(), "it goes on");
-        drop(work);
-        assert!(timeout(rest / 2, comes.as_mut()).await.is_err());
-        drop(turns.start().await);
-        let work = turns.start().await;
-        assert!(timeout(rest / 2, comes.as_mut()).await.is_err());
-        drop(work);
-        comes.await;
-    }
 
     #[tokio::test]
     async fn work_that_takes_too_long_gives_its_turn_back() {

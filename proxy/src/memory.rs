@@ -1,7 +1,6 @@
 //! Memory that is not needed any more.
 
-/// Gives memory that was freed back to the system, for after work that used much more than is kept: the allocator keeps it for
-/// the next time.
+/// Gives freed memory back to the system: after the first lists and after a take-over much more was used than is kept.
 pub fn trim() {
     #[cfg(target_env = "gnu")]
     {
