@@ -124,8 +124,6 @@ impl Masquerade {
 
     fn transaction(&self) -> Transaction {
         let mut tx = Transaction::new(self.family(), &self.table());
-        // Added first so that the deletion of an old one always finds one.
-        tx.add_table("");
         tx.delete_table();
         tx.add_table(&self.digest());
         let hook = Hook {

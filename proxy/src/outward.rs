@@ -122,8 +122,6 @@ fn transaction(family: OfAddress, before: Option<&Outward>, wanted: &Outward) ->
         }
         return tx;
     }
-    // Added first so that the deletion of an old one always finds one.
-    tx.add_table("");
     tx.delete_table();
     tx.add_table("gantry-proxy: pods on their way out");
     for (set, ranges) in [(OWN, &wanted.own), (NEAR, &wanted.near)] {
@@ -177,7 +175,6 @@ pub fn remove(is_ours: impl Fn(&str) -> bool) -> Result<(), OutwardError> {
     for family in [Family::Ipv4, Family::Ipv6] {
         for name in nft.tables(family)?.into_iter().filter(|name| is_ours(name)) {
             let mut tx = Transaction::new(family, &name);
-            tx.add_table("");
             tx.delete_table();
             nft.commit(tx)?;
             info!(table = name, "removed");

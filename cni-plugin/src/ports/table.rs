@@ -230,7 +230,6 @@ fn transaction(ipv4: bool, generation: u32, found: &Found, change: &Change) -> T
         });
     }
     if !in_place && (found.comment.is_some() || !change.add.is_empty()) {
-        tx.add_table("");
         tx.delete_table();
         tx.add_table(&layout);
         add_layout(&mut tx, ipv4);

@@ -71,8 +71,10 @@ impl Transaction {
         self.table_message(msg::NEW_TABLE, nlm::CREATE, comment);
     }
 
-    /// Deletes the table with everything in it; an error if there is none.
+    /// Deletes the table with everything in it, if there is one.
     pub fn delete_table(&mut self) {
+        // Deleting needs a table; making one that exists changes nothing.
+        self.add_table("");
         self.table_message(msg::DEL_TABLE, 0, "");
     }
 

@@ -66,7 +66,6 @@ impl Kernel {
     /// Replaces whatever has our name, in one transaction: packets see the old table or the new one.
     pub(super) fn replace(&mut self, table: &Table) -> Result<(), CommitError> {
         let mut tx = self.transaction();
-        tx.add_table("");
         tx.delete_table();
         tx.add_table("gantry-proxy: network policies");
         self.add_skeleton(&mut tx);
@@ -123,7 +122,6 @@ impl Kernel {
     /// Deletes the table if it exists.
     pub(super) fn remove(&mut self) -> Result<(), CommitError> {
         let mut tx = self.transaction();
-        tx.add_table("");
         tx.delete_table();
         self.nft.commit(tx)
     }

@@ -146,8 +146,6 @@ impl Table {
     /// When the kernel refuses something; the old table then stays.
     pub fn replace(&mut self, parts: &BTreeSet<Part>, ruleset: &Ruleset) -> Result<(), CommitError> {
         let mut tx = self.transaction();
-        // Deleting needs a table; making one that exists changes nothing.
-        tx.add_table("");
         tx.delete_table();
         self.layout.add_skeleton(&mut tx);
         self.add_parts(&mut tx, parts);
@@ -209,7 +207,6 @@ impl Table {
     /// When the kernel refuses it.
     pub fn remove(&mut self) -> Result<(), CommitError> {
         let mut tx = self.transaction();
-        tx.add_table("");
         tx.delete_table();
         self.nft.commit(tx)
     }
