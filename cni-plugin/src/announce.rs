@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use gantry_announce::{Announcement, Answer, Attached, MAX_LINE_BYTES, Malformed, interface};
+use gantry_announce::{Announcement, Answer, Attached, Malformed, READ_BYTES, interface};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
@@ -130,9 +130,8 @@ fn tell(path: &Path, announcement: &Announcement, patience: Duration) -> io::Res
 
 /// A connection that ends without an answer is that of a daemon that has just ended.
 fn answer(stream: UnixStream) -> io::Result<Vec<u8>> {
-    let limit = u64::try_from(MAX_LINE_BYTES).unwrap_or(u64::MAX) + 1;
     let mut line = Vec::new();
-    BufReader::new(stream.take(limit)).read_until(b'\n', &mut line)?;
+    BufReader::new(stream.take(READ_BYTES)).read_until(b'\n', &mut line)?;
     if line.is_empty() {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }

@@ -9,8 +9,6 @@
 //! A node that comes or goes is a change of elements. The table stays when the program ends: connections to the outside go on, and new
 //! ones are made as before.
 
-use std::net::IpAddr;
-
 use gantry_nft::{
     ChainKind, CommitError, Element, Family, Field, FieldType, Hook, HookPoint, Nft, OpenError, QueryError,
     Rule, Set, Transaction, Value,
@@ -19,7 +17,7 @@ use gantry_proxy_core::{Families, Family as OfAddress, Outward};
 use ipnetwork::IpNetwork;
 use tracing::{info, warn};
 
-use crate::table::{kernels, successor};
+use crate::table::{kernels, octets, successor};
 
 /// The name of both tables.
 pub const TABLE: &str = "gantry-pods";
@@ -144,9 +142,9 @@ fn transaction(family: OfAddress, before: Option<&Outward>, wanted: &Outward) ->
 fn each<'a>(ranges: impl IntoIterator<Item = &'a IpNetwork>, mut give: impl FnMut(Vec<Element<'_>>)) {
     let mut keys = Vec::new();
     for range in ranges {
-        keys.push((bytes(range.network()), Value::Member));
+        keys.push((octets(range.network()), Value::Member));
         if let Some(end) = successor(range.broadcast()) {
-            keys.push((bytes(end), Value::IntervalEnd));
+            keys.push((octets(end), Value::IntervalEnd));
         }
     }
     if keys.is_empty() {
@@ -157,13 +155,6 @@ fn each<'a>(ranges: impl IntoIterator<Item = &'a IpNetwork>, mut give: impl FnMu
             .map(|(key, value)| Element { key, value: *value })
             .collect(),
     );
-}
-
-fn bytes(address: IpAddr) -> Vec<u8> {
-    match address {
-        IpAddr::V4(ip) => ip.octets().into(),
-        IpAddr::V6(ip) => ip.octets().into(),
-    }
 }
 
 /// Deletes the tables whose names `is_ours` accepts, of both families.

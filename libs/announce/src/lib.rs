@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 
 /// The longest line, its end included.
 pub const MAX_LINE_BYTES: usize = 4096;
+/// How many bytes to read of one, so that a longer line is seen to be too long.
+pub const READ_BYTES: u64 = MAX_LINE_BYTES as u64 + 1;
 /// A pod has one address of each family; this is for who gives more.
 const MAX_ADDRESSES: usize = 16;
 /// The longest name of a file, which an interface's name becomes.

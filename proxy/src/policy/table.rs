@@ -12,15 +12,13 @@
 //! Services' destinations are translated before, sources after, so both ends are the real ones. What the host itself sends or gets
 //! does not come by: the node reaches its pods, as the documentation of network policies has it.
 
-use std::net::IpAddr;
-
 use gantry_nft::{
     ChainKind, CommitError, Element as Raw, Family, Field, FieldType, Hook, HookPoint, Nft, OpenError,
     QueryError, Rule, Set, SetData, Transaction, Value, Verdict,
 };
 use gantry_policy_core::{Chain, Changes, Direction, Element, Id, Match, PortTest, SetName, Table};
 
-use crate::table::successor;
+use crate::table::{octets, successor};
 
 /// The name of both tables.
 pub const TABLE: &str = "gantry-policy";
@@ -281,29 +279,22 @@ fn encode(name: SetName, element: &Element) -> Vec<Encoded> {
     let one = |key, content| vec![Encoded { key, content }];
     match element {
         Element::Address(ip) if name == SetName::Own => {
-            one([bytes(*ip), bytes(*ip)].concat(), Content::Member)
+            one([octets(*ip), octets(*ip)].concat(), Content::Member)
         }
-        Element::Address(ip) => one(bytes(*ip), Content::Member),
+        Element::Address(ip) => one(octets(*ip), Content::Member),
         Element::Port(ip, port) => {
             let [high, low] = port.to_be_bytes();
-            one([bytes(*ip), vec![high, low, 0, 0]].concat(), Content::Member)
+            one([octets(*ip), vec![high, low, 0, 0]].concat(), Content::Member)
         }
-        Element::Subject(ip, chain) => one(bytes(*ip), Content::Jump(chain_name(*chain))),
+        Element::Subject(ip, chain) => one(octets(*ip), Content::Jump(chain_name(*chain))),
         Element::Range(range) => {
-            let mut ends = one(bytes(range.first), Content::Member);
+            let mut ends = one(octets(range.first), Content::Member);
             ends.extend(successor(range.last).map(|end| Encoded {
-                key: bytes(end),
+                key: octets(end),
                 content: Content::IntervalEnd,
             }));
             ends
         }
-    }
-}
-
-fn bytes(address: IpAddr) -> Vec<u8> {
-    match address {
-        IpAddr::V4(ip) => ip.octets().into(),
-        IpAddr::V6(ip) => ip.octets().into(),
     }
 }
 

@@ -175,6 +175,14 @@ pub(crate) fn successor(address: IpAddr) -> Option<IpAddr> {
     }
 }
 
+/// An address as a key of its own.
+pub(crate) fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(ip) => ip.octets().into(),
+        IpAddr::V6(ip) => ip.octets().into(),
+    }
+}
+
 fn front_key(front: Front) -> Bytes {
     match front {
         Front::Address(ip, protocol, port) => Bytes::new().address(ip).protocol(protocol).port(port),

@@ -14,7 +14,7 @@ use gantry_nft::{CommitError, Family, Monitor, Nft, OpenError, QueryError, Seen,
 use gantry_proxy_core::{Changes, Element, Op, Part, Ruleset};
 use rustix::thread::{MembarrierCommand, membarrier};
 
-pub(crate) use encode::successor;
+pub(crate) use encode::{octets, successor};
 pub use layout::{InterfaceName, Layout, Masquerading, NodePorts, Pods, TABLE};
 
 /// Elements in one transaction of a first load: the kernel holds its lock for some 20 ms.

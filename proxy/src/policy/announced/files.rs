@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use gantry_announce::{Announcement, Attached, MAX_LINE_BYTES};
+use gantry_announce::{Announcement, Attached, READ_BYTES};
 use tracing::warn;
 
 /// Not an interface's name: those begin with no dot.
@@ -66,8 +66,7 @@ impl Files {
 
 fn read(path: &Path) -> Option<Attached> {
     let mut text = Vec::new();
-    let limit = u64::try_from(MAX_LINE_BYTES).unwrap_or(u64::MAX) + 1;
-    let read = fs::File::open(path).and_then(|file| file.take(limit).read_to_end(&mut text));
+    let read = fs::File::open(path).and_then(|file| file.take(READ_BYTES).read_to_end(&mut text));
     let name = path.file_name().and_then(|name| name.to_str());
     match (read, Announcement::parse(&text)) {
         (Ok(_), Ok(Announcement::Attached(attached))) if name == Some(&attached.interface) => Some(attached),

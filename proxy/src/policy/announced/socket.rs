@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gantry_announce::{Announcement, Answer, MAX_LINE_BYTES, Malformed};
+use gantry_announce::{Announcement, Answer, Malformed, READ_BYTES};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -114,8 +114,7 @@ async fn answer(mut stream: UnixStream, requests: mpsc::Sender<Request>) -> Resu
 /// At most one byte more than is allowed.
 async fn read_line(stream: &mut UnixStream) -> io::Result<Vec<u8>> {
     let mut line = Vec::new();
-    let limit = u64::try_from(MAX_LINE_BYTES).unwrap_or(u64::MAX) + 1;
-    BufReader::new(stream.take(limit))
+    BufReader::new(stream.take(READ_BYTES))
         .read_until(b'\n', &mut line)
         .await?;
     Ok(line)
