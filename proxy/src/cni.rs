@@ -4,9 +4,11 @@
 
 pub mod binaries;
 
+use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use gantry_chassis::files::gone_is_fine;
 use ipnetwork::IpNetwork;
 use serde_json::{Value, json};
 use tracing::info;
@@ -37,7 +39,7 @@ pub fn write(dir: &Path, pod_ranges: &[IpNetwork], policy_socket: Option<&Path>)
     let path = dir.join(FILE);
     let mut text = serde_json::to_string_pretty(&config(pod_ranges, policy_socket)).unwrap_or_default();
     text.push('\n');
-    if std::fs::read_to_string(&path).is_ok_and(|present| present == text) {
+    if fs::read_to_string(&path).is_ok_and(|present| present == text) {
         return Ok(());
     }
     replace(dir, &path, text.as_bytes()).map_err(|source| CniError {
@@ -54,7 +56,7 @@ pub fn write(dir: &Path, pod_ranges: &[IpNetwork], policy_socket: Option<&Path>)
 /// When it is there and cannot be removed.
 pub fn remove(dir: &Path) -> Result<(), CniError> {
     let path = dir.join(FILE);
-    remove_file(&path).map_err(|source| CniError { path, source })
+    gone_is_fine(fs::remove_file(&path)).map_err(|source| CniError { path, source })
 }
 
 /// Removes who has which address: for when no pod is left. The directory itself may be a mount point.
@@ -63,28 +65,16 @@ pub fn remove(dir: &Path) -> Result<(), CniError> {
 /// When it is there and cannot be removed.
 pub fn remove_state() -> Result<(), CniError> {
     let path = Path::new(STATE).join(NETWORK);
-    match std::fs::remove_dir_all(&path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(CniError { path, source }),
-        Ok(()) | Err(_) => {
-            // It stays while there are other networks.
-            let _ = std::fs::remove_dir(STATE);
-            Ok(())
-        }
-    }
+    gone_is_fine(fs::remove_dir_all(&path)).map_err(|source| CniError { path, source })?;
+    // It stays while there are other networks.
+    let _ = fs::remove_dir(STATE);
+    Ok(())
 }
 
 /// The table that the plugin makes by itself where the configuration has `ipMasq`: older versions' did. Ours takes its place.
 #[must_use]
 pub fn is_own_masquerade(table: &str) -> bool {
     table.strip_prefix("gantry-cni-") == Some(NETWORK)
-}
-
-/// Gone is gone.
-fn remove_file(path: &Path) -> io::Result<()> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        Ok(()) | Err(_) => Ok(()),
-    }
 }
 
 /// Field names as those of the bridge and host-local plugins. Masquerading is this program's own part: it knows the other nodes.
@@ -118,11 +108,11 @@ fn config(pod_ranges: &[IpNetwork], policy_socket: Option<&Path>) -> Value {
 }
 
 fn replace(dir: &Path, path: &Path, content: &[u8]) -> io::Result<()> {
-    std::fs::create_dir_all(dir)?;
+    fs::create_dir_all(dir)?;
     // A leading dot: no runtime reads it.
     let temporary = dir.join(format!(".{FILE}.tmp"));
-    let mut file = std::fs::File::create(&temporary)?;
+    let mut file = fs::File::create(&temporary)?;
     file.write_all(content)?;
     file.sync_all()?;
-    std::fs::rename(&temporary, path)
+    fs::rename(&temporary, path)
 }

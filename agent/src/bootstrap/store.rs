@@ -8,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use gantry_chassis::files::gone_is_fine;
 use jiff::{Timestamp, tz::TimeZone};
 use rcgen::KeyPair;
 use x509_parser::{extensions::GeneralName, pem::Pem};
@@ -74,9 +75,7 @@ impl Store {
 
     /// The request is over.
     pub(super) fn drop_pending_key(&self) {
-        if let Err(error) = fs::remove_file(self.pending())
-            && error.kind() != io::ErrorKind::NotFound
-        {
+        if let Err(error) = gone_is_fine(fs::remove_file(self.pending())) {
             tracing::warn!(path = %self.pending().display(), %error, "cannot remove the key of a finished request");
         }
     }
@@ -95,10 +94,7 @@ impl Store {
         let link = self.current();
         let fresh = self.dir.join(format!("{}-current.pem.new", self.name));
         let written = write_private(&path, &pem).and_then(|()| {
-            match fs::remove_file(&fresh) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                Ok(()) | Err(_) => {}
-            }
+            gone_is_fine(fs::remove_file(&fresh))?;
             symlink(&path, &fresh)?;
             fs::rename(&fresh, &link)
         });

@@ -6,7 +6,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::removal::{gone_is_fine, names};
+use gantry_chassis::files::gone_is_fine;
+
+use super::removal::names;
 
 /// Where logs are.
 #[derive(Debug, Clone)]

@@ -5,6 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use gantry_chassis::files::gone_is_fine;
+
 /// Removes the log at `path`, its rotated files, and the link `link` to it. What is gone already is fine.
 ///
 /// # Errors
@@ -42,13 +44,6 @@ pub(super) fn names(folder: &Path) -> io::Result<Vec<String>> {
     let entries = fs::read_dir(folder)?;
     let name = |entry: io::Result<fs::DirEntry>| Ok(entry?.file_name().into_string().ok());
     entries.filter_map(|entry| name(entry).transpose()).collect()
-}
-
-pub(super) fn gone_is_fine(result: io::Result<()>) -> io::Result<()> {
-    match result {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
 }
 
 #[cfg(test)]

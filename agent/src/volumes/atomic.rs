@@ -20,6 +20,7 @@ use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, lchown, symlin
 use std::path::{Path, PathBuf};
 
 use gantry_agent_core::volumes::payload::{File, Payload};
+use gantry_chassis::files::gone_is_fine;
 use jiff::Timestamp;
 
 use super::removal::remove_tree;
@@ -70,10 +71,7 @@ fn publish(
         .and_then(|()| prepare(volume))
         .and_then(|()| {
             let fresh = volume.join(NEW_DATA);
-            match fs::remove_file(&fresh) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                Ok(()) | Err(_) => {}
-            }
+            gone_is_fine(fs::remove_file(&fresh))?;
             symlink(&name, &fresh)?;
             fs::rename(&fresh, volume.join(DATA))
         });
@@ -179,10 +177,7 @@ fn unlink(volume: &Path, known: &BTreeSet<PathBuf>, payload: &Payload) -> io::Re
         .into_iter()
         .filter(|top| !top.to_str().is_some_and(|top| kept.contains(top)))
     {
-        match fs::remove_file(volume.join(top)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => {}
-        }
+        gone_is_fine(fs::remove_file(volume.join(top)))?;
     }
     Ok(())
 }

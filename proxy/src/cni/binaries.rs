@@ -13,6 +13,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
+use gantry_chassis::files::gone_is_fine;
 use tracing::info;
 
 const PLUGIN: &str = "gantry-cni";
@@ -93,7 +94,7 @@ pub fn remove(dir: &Path) -> Result<(), BinaryError> {
             other => other.map_err(failed)?,
         }
     }
-    super::remove_file(&dir.join(PLUGIN)).map_err(failed)
+    gone_is_fine(fs::remove_file(dir.join(PLUGIN))).map_err(failed)
 }
 
 fn is_ours(loopback: &Path) -> bool {
@@ -106,12 +107,12 @@ fn take_loopback(dir: &Path) -> io::Result<()> {
         dir.join(BEFORE),
         dir.join(format!(".{LOOPBACK}.new")),
     );
-    super::remove_file(&before)?;
+    gone_is_fine(fs::remove_file(&before))?;
     match fs::hard_link(&loopback, &before) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         other => other?,
     }
-    super::remove_file(&new)?;
+    gone_is_fine(fs::remove_file(&new))?;
     symlink(PLUGIN, &new)?;
     fs::rename(new, loopback)
 }

@@ -15,6 +15,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use gantry_announce::{Announcement, Answer, Attached};
+use gantry_chassis::files::gone_is_fine;
 use gantry_policy_core::{Attachment, Key, State};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -224,12 +225,8 @@ impl Announced {
 /// # Errors
 /// When something of it stays.
 pub fn forget(dir: &Path) -> io::Result<()> {
-    let gone = |removed: io::Result<()>| match removed {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        Ok(()) | Err(_) => Ok(()),
-    };
-    gone(std::fs::remove_file(dir.join(SOCKET)))?;
-    gone(std::fs::remove_dir_all(dir.join(FILES)))?;
+    gone_is_fine(std::fs::remove_file(dir.join(SOCKET)))?;
+    gone_is_fine(std::fs::remove_dir_all(dir.join(FILES)))?;
     // It may be a mount, or have something of others.
     let _ = std::fs::remove_dir(dir);
     Ok(())

@@ -8,6 +8,7 @@ use std::{
 };
 
 use gantry_agent_core::machine::{Outcome, StepError};
+use gantry_chassis::files::gone_is_fine;
 use k8s_openapi::api::core::v1::Pod;
 
 use super::{
@@ -105,13 +106,6 @@ fn links_into(links: &Path, logs: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(paths
         .filter(|link| std::fs::read_link(link).is_ok_and(|log| log.starts_with(logs)))
         .collect())
-}
-
-fn gone_is_fine(result: io::Result<()>) -> io::Result<()> {
-    match result {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use gantry_announce::{Announcement, Attached, READ_BYTES};
+use gantry_chassis::files::gone_is_fine;
 use tracing::warn;
 
 /// Not an interface's name: those begin with no dot.
@@ -55,11 +56,8 @@ impl Files {
 
     pub(super) fn forget(&self, interface: &str) {
         let path = self.0.join(interface);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                warn!(%error, path = %path.display(), "cannot be removed");
-            }
-            Ok(()) | Err(_) => {}
+        if let Err(error) = gone_is_fine(fs::remove_file(&path)) {
+            warn!(%error, path = %path.display(), "cannot be removed");
         }
     }
 }

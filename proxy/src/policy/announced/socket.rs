@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gantry_announce::{Announcement, Answer, Malformed, READ_BYTES};
+use gantry_chassis::files::gone_is_fine;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -51,10 +52,7 @@ impl Socket {
     /// Takes the place of the socket of the program before: there is one at every moment, which may not answer yet.
     pub(super) fn open(path: &Path, requests: mpsc::Sender<Request>) -> io::Result<Self> {
         let temporary = path.with_extension("new");
-        match fs::remove_file(&temporary) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => {}
-        }
+        gone_is_fine(fs::remove_file(&temporary))?;
         let listener = UnixListener::bind(&temporary)?;
         fs::set_permissions(&temporary, fs::Permissions::from_mode(0o600))?;
         fs::rename(&temporary, path)?;
