@@ -27,14 +27,14 @@ vm_image_key() { hash_of "$BASE" "$LAYER" "$QEMU" "$REPO"/hack/testbed/vm/* "$RE
 build_vm_image() {
     local out=$1
     cp "$QEMU"/kernel/boot/vmlinuz-* "$out/kernel"
-    vm_initrd "$out/work" >"$out/initrd"
+    vm_initrd "$out/scratch" >"$out/initrd"
     ssh-keygen -q -t ed25519 -N '' -C gantry -f "$out/key"
-    mkdir -p "$out"/work/{upper,over,root}
-    vm_files "$out/work/upper" "$out/key.pub"
+    mkdir -p "$out"/scratch/{upper,over,root}
+    vm_files "$out/scratch/upper" "$out/key.pub"
     # The merged tree, and the containerd that fills it, exist only in these namespaces.
     unshare --mount --pid --fork --kill-child --net "$REPO/hack/lib/vm-image-fill.sh" \
-        "$LAYER:$QEMU/kernel:$BASE" "$out/work" "$out/base.img" "imported-$(basename "$IMAGES")"
-    rm -rf "$out/work"
+        "$LAYER:$QEMU/kernel:$BASE" "$out/scratch" "$out/base.img" "imported-$(basename "$IMAGES")"
+    rm -rf "$out/scratch"
 }
 
 vm_initrd() {
