@@ -1,7 +1,5 @@
 //! Does what a plan says, step by step; on failure takes back what was done, last step first. Decides nothing.
 
-use std::net::IpAddr;
-
 use ipnetwork::IpNetwork;
 use rustix::io::Errno;
 
@@ -13,7 +11,7 @@ use crate::netns::Namespace;
 use crate::plan::{Step, Undo};
 use crate::ports;
 use crate::result::Route;
-use crate::sysctl;
+use crate::sysctl::{self, Settings};
 
 mod limits;
 
@@ -87,10 +85,10 @@ impl Executor<'_> {
                 added.map_err(|error| without_ipv6(self.bridge, *address, error))?;
             }
             Step::Forward { ipv4: true } => {
-                sysctl::set("net/ipv4/ip_forward", 1)?;
+                sysctl::set("net/ipv4".to_owned(), "ip_forward", 1)?;
             }
             Step::Forward { ipv4: false } => {
-                sysctl::set("net/ipv6/conf/all/forwarding", 1)?;
+                sysctl::set("net/ipv6/conf/all".to_owned(), "forwarding", 1)?;
             }
             Step::Masquerade(table) => table.ensure()?,
             Step::CreateVeth {
@@ -129,7 +127,7 @@ impl Executor<'_> {
     }
 
     fn set_bridge(&self, family: &str, setting: &str, value: u8) -> Result<(), Failure> {
-        sysctl::set(&format!("net/{family}/conf/{}/{setting}", self.bridge), value)?;
+        sysctl::set(format!("net/{family}/conf/{}", self.bridge), setting, value)?;
         Ok(())
     }
 
@@ -143,26 +141,28 @@ impl Executor<'_> {
     }
 
     fn index(&mut self, name: &str) -> Result<u32, NetlinkError> {
-        let link = self.host.link(name)?.ok_or_else(|| missing(name))?;
-        Ok(link.index)
+        self.host.index(name)
     }
 }
 
 /// Runs inside the container's namespace.
 fn configure_pod(ifname: &str, addresses: &[IpNetwork], routes: &[Route]) -> Result<(), Failure> {
     let mut inside = Netlink::open()?;
-    let index = inside.link(ifname)?.ok_or_else(|| missing(ifname))?.index;
-    // Before the interface is up: nobody on the bridge gives this pod a route (CVE-2020-10749).
-    sysctl::set(&format!("net/ipv6/conf/{ifname}/accept_ra"), 0)?;
-    // As the stock plugin. The link-local address follows from the hardware address, which no other pod has, and the bridge
-    // would show the question whether somebody has it to all other pods.
-    sysctl::set(&format!("net/ipv6/conf/{ifname}/accept_dad"), 0)?;
-    if addresses
-        .iter()
-        .any(|address| matches!(address.ip(), IpAddr::V6(_)))
-    {
-        // Some runtimes make sandboxes with IPv6 off; the network that was asked for wins.
-        sysctl::set(&format!("net/ipv6/conf/{ifname}/disable_ipv6"), 0)?;
+    let index = inside.index(ifname)?;
+    let ipv6 = addresses.iter().any(IpNetwork::is_ipv6);
+    if let Some(settings) = Settings::open(format!("net/ipv6/conf/{ifname}"))? {
+        // Before the interface is up: nobody on the bridge gives this pod a route (CVE-2020-10749).
+        settings.set("accept_ra", 0)?;
+        // As the stock plugin. The link-local address follows from the hardware address, which no other pod has, and the bridge
+        // would show the question whether somebody has it to all other pods.
+        settings.set("accept_dad", 0)?;
+        if ipv6 {
+            // Some runtimes make sandboxes with IPv6 off; the network that was asked for wins.
+            settings.set("disable_ipv6", 0)?;
+        } else {
+            // With a link-local address it would tell all others on the bridge, four times, which groups it listens to.
+            inside.no_own_address(index)?;
+        }
     }
     inside.set_link(index, LinkState::UP)?;
     for address in addresses {
@@ -186,13 +186,6 @@ fn without_ipv6(bridge: &str, wanted: IpNetwork, source: NetlinkError) -> Failur
             .into()
         }
         Some(_) | None => source.into(),
-    }
-}
-
-fn missing(name: &str) -> NetlinkError {
-    NetlinkError::Refused {
-        operation: format!("find the interface {name}"),
-        source: Errno::NODEV.into(),
     }
 }
 

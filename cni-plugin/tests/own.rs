@@ -294,6 +294,25 @@ fn no_advertisement_is_accepted_and_no_address_is_tentative() {
     });
 }
 
+/// Each would cost more, the more pods there are.
+#[test]
+fn there_is_no_queue_no_snooping_and_no_address_that_nobody_asked_for() {
+    on_host(|host| {
+        let config = small(host);
+        let pod = Namespace::new();
+        add(host, &config, "a", &pod);
+        let port = host.ip("-d link show type veth");
+        let inside = pod.ip("-d link show eth0");
+        for end in [&port, &inside] {
+            assert!(end.contains("numtxqueues 1 numrxqueues 1 "), "{end}");
+        }
+        assert!(port.contains("LOWER_UP") && port.contains("state UP"), "{port}");
+        assert!(host.ip("-d link show cni0").contains("mcast_snooping 0"));
+        assert_eq!(pod.ip("-6 addr show dev eth0"), "");
+        assert_eq!(pod.read("/proc/sys/net/ipv6/conf/eth0/accept_ra"), "0");
+    });
+}
+
 #[test]
 fn the_mtu_is_that_of_the_uplink_and_stays() {
     on_host(|host| {

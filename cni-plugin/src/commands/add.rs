@@ -172,10 +172,22 @@ fn host_facts(host: &mut Netlink, network: &Network) -> Result<HostFacts, Failur
         ..HostFacts::default()
     };
     if let Some(link) = host.link(&network.bridge.name)? {
-        let addresses = host.addresses(link.index)?;
+        let mut addresses = Vec::new();
+        for ipv4 in gateway_families(network) {
+            addresses.extend(host.addresses_of(link.index, ipv4)?);
+        }
         facts.bridge = Some(BridgeFacts { link, addresses });
     } else if let Some(uplink) = host.uplink()? {
         facts.uplink_mtu = host.link_number(uplink)?.map(|link| link.mtu);
     }
     Ok(facts)
+}
+
+/// The families in which the bridge has to have an address.
+fn gateway_families(network: &Network) -> impl Iterator<Item = bool> {
+    let sets = network.ipam.sets.iter().filter(|_| network.bridge.gateway);
+    let subnets: Vec<_> = sets.flat_map(|set| &set.0).map(|range| range.subnet).collect();
+    [true, false]
+        .into_iter()
+        .filter(move |ipv4| subnets.iter().any(|subnet| subnet.is_ipv4() == *ipv4))
 }

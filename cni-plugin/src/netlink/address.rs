@@ -13,14 +13,26 @@ use super::{Netlink, NetlinkError};
 impl Netlink {
     /// The addresses of one interface, both families.
     pub(crate) fn addresses(&mut self, index: u32) -> Result<Vec<IpNetwork>, NetlinkError> {
+        let mut addresses = self.addresses_of(index, true)?;
+        addresses.extend(self.addresses_of(index, false)?);
+        Ok(addresses)
+    }
+
+    /// The addresses of one interface in one family. Unlike a question for both, it does not take the kernel's routing lock.
+    pub(crate) fn addresses_of(&mut self, index: u32, ipv4: bool) -> Result<Vec<IpNetwork>, NetlinkError> {
         let mut message = AddressMessage::default();
         message.header.index = index;
+        message.header.family = family(ipv4);
         let answers = self.dump(RouteNetlinkMessage::GetAddress(message), || {
             format!("list the addresses of the interface number {index}")
         })?;
         let addresses = answers.iter().filter_map(|answer| match answer {
-            // The index is checked again for kernels that do not filter.
-            RouteNetlinkMessage::NewAddress(address) if address.header.index == index => read(address),
+            // The index is checked again for kernels that do not filter, the family for those that do not have it.
+            RouteNetlinkMessage::NewAddress(address)
+                if address.header.index == index && address.header.family == family(ipv4) =>
+            {
+                read(address)
+            }
             _ => None,
         });
         Ok(addresses.collect())
@@ -73,15 +85,19 @@ impl Netlink {
         let mut message = AddressMessage::default();
         message.header.index = index;
         message.header.prefix_len = address.prefix();
-        message.header.family = if address.is_ipv4() {
-            AddressFamily::Inet
-        } else {
-            AddressFamily::Inet6
-        };
+        message.header.family = family(address.is_ipv4());
         message.attributes = vec![AddressAttribute::Local(address.ip())];
         self.change(RouteNetlinkMessage::DelAddress(message), 0, || {
             format!("remove the address {address} from the interface number {index}")
         })
+    }
+}
+
+fn family(ipv4: bool) -> AddressFamily {
+    if ipv4 {
+        AddressFamily::Inet
+    } else {
+        AddressFamily::Inet6
     }
 }
 

@@ -5,8 +5,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridgePort, InfoData, InfoKind, InfoPortData,
-    InfoPortKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData,
+    InfoPortKind, InfoVeth, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, State,
 };
 use rustix::io::Errno;
 use rustix::net::netdevice::name_to_index;
@@ -67,7 +67,7 @@ pub(crate) enum LinkKind {
     Other,
 }
 
-/// A veth pair: one end here and up, the other in a container's namespace and down.
+/// A veth pair: one end here, the other in a container's namespace, both down.
 #[derive(Debug, Clone)]
 pub(crate) struct VethPair<'a> {
     /// Name of the end here.
@@ -94,6 +94,14 @@ impl Netlink {
         self.look_up(message, || format!("look up the interface {name}"))
     }
 
+    /// The number of the link with this name, without the kernel's routing lock.
+    pub(crate) fn index(&self, name: &str) -> Result<u32, NetlinkError> {
+        name_to_index(&self.socket, name).map_err(|error| NetlinkError::Refused {
+            operation: format!("find the interface {name}"),
+            source: error.into(),
+        })
+    }
+
     /// Whether there is a link with this name, without the kernel's routing lock. A link that is being deleted is none.
     pub(crate) fn has_link(&self, name: &str) -> bool {
         name_to_index(&self.socket, name) != Err(Errno::NODEV)
@@ -108,9 +116,11 @@ impl Netlink {
 
     fn look_up(
         &mut self,
-        message: LinkMessage,
+        mut message: LinkMessage,
         operation: impl Fn() -> String,
     ) -> Result<Option<Link>, NetlinkError> {
+        let without_counters = LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]);
+        message.attributes.push(without_counters);
         match self.get(RouteNetlinkMessage::GetLink(message), operation) {
             Ok(answers) => Ok(answers.into_iter().find_map(|answer| match answer {
                 RouteNetlinkMessage::NewLink(link) => Some(Link::read(&link)),
@@ -122,12 +132,18 @@ impl Netlink {
     }
 
     /// Makes a bridge, down. Giving it an address of its own keeps it from taking over that of a port.
+    ///
+    /// It does not listen to who joins which multicast group. Without a querier, which a new bridge has not, it sends all to all
+    /// ports anyway, but starts two timers of each port again whenever one comes: more with each pod.
     pub(crate) fn create_bridge(&mut self, name: &str, mac: Mac) -> Result<(), NetlinkError> {
         let mut message = LinkMessage::default();
         message.attributes = vec![
             LinkAttribute::IfName(name.to_owned()),
             LinkAttribute::Address(mac.0.to_vec()),
-            LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge)]),
+            LinkAttribute::LinkInfo(vec![
+                LinkInfo::Kind(InfoKind::Bridge),
+                LinkInfo::Data(InfoData::Bridge(vec![InfoBridge::MulticastSnooping(false)])),
+            ]),
         ];
         let flags = NLM_F_CREATE | NLM_F_EXCL;
         self.change(RouteNetlinkMessage::NewLink(message), flags, || {
@@ -154,6 +170,9 @@ impl Netlink {
     }
 
     /// Makes a veth pair across namespaces in one message.
+    ///
+    /// The end here is said to be dormant until the other one is up. Not knowing, the bridge would let it take part at once, and
+    /// no more when it sees that it is down: each time it goes through all of its ports.
     pub(crate) fn create_veth(&mut self, pair: &VethPair<'_>) -> Result<(), NetlinkError> {
         let mut inner = LinkMessage::default();
         inner.attributes = vec![
@@ -162,26 +181,28 @@ impl Netlink {
             LinkAttribute::Mtu(pair.mtu),
             LinkAttribute::NetNsFd(pair.netns.as_raw_fd()),
         ];
+        inner.attributes.extend(ONE_QUEUE);
         let mut outer = LinkMessage::default();
-        outer.header.flags = LinkFlags::Up;
-        outer.header.change_mask = LinkFlags::Up;
         outer.attributes = vec![
             LinkAttribute::IfName(pair.host_name.to_owned()),
             LinkAttribute::Address(pair.host_mac.0.to_vec()),
             LinkAttribute::Mtu(pair.mtu),
+            LinkAttribute::OperState(State::Dormant),
             LinkAttribute::Controller(pair.bridge),
             LinkAttribute::LinkInfo(vec![
                 LinkInfo::Kind(InfoKind::Veth),
                 LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(inner))),
             ]),
         ];
+        outer.attributes.extend(ONE_QUEUE);
         let flags = NLM_F_CREATE | NLM_F_EXCL;
         self.change(RouteNetlinkMessage::NewLink(outer), flags, || {
             format!("create the veth pair {} and {}", pair.host_name, pair.inner_name)
         })
     }
 
-    /// Sets how the bridge treats a port, and spares the port addresses of its own.
+    /// Sets how the bridge treats a port, spares the port addresses of its own, and brings it up. In this order: the kernel tells
+    /// of every change of an interface that is up, and whoever listens goes through all routes.
     pub(crate) fn set_port(&mut self, name: &str, hairpin: bool, isolated: bool) -> Result<(), NetlinkError> {
         let mut message = LinkMessage::default();
         let port = vec![
@@ -204,7 +225,25 @@ impl Netlink {
         silent.attributes.push(no_own_address());
         match change(silent) {
             // The kernel, or an interface of this MTU, has no IPv6.
-            Err(error) if error.kernel_reason() == Some(Errno::AFNOSUPPORT) => change(message),
+            Err(error) if error.kernel_reason() == Some(Errno::AFNOSUPPORT) => change(message)?,
+            done => done?,
+        }
+        let mut raised = LinkMessage::default();
+        (raised.header.flags, raised.header.change_mask) = (LinkFlags::Up, LinkFlags::Up);
+        raised.attributes = vec![LinkAttribute::IfName(name.to_owned())];
+        change(raised)
+    }
+
+    /// Keeps an interface that is down from making an IPv6 address by itself. Does nothing where there is no IPv6.
+    pub(crate) fn no_own_address(&mut self, index: u32) -> Result<(), NetlinkError> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        message.attributes = vec![no_own_address()];
+        let done = self.change(RouteNetlinkMessage::NewLink(message), 0, || {
+            format!("keep the interface number {index} without addresses of its own")
+        });
+        match done {
+            Err(error) if error.kernel_reason() == Some(Errno::AFNOSUPPORT) => Ok(()),
             done => done,
         }
     }
@@ -223,6 +262,10 @@ impl Netlink {
         }
     }
 }
+
+/// One queue in each direction. A veth uses no more, but gets as many as there are processors unless told, and putting all but one
+/// away is a wait for an RCU grace period, under the kernel's routing lock, for each end.
+const ONE_QUEUE: [LinkAttribute; 2] = [LinkAttribute::NumTxQueues(1), LinkAttribute::NumRxQueues(1)];
 
 /// No link-local address. A port of a bridge needs none, but gets one when its peer is up, announces it to all pods on the
 /// bridge and keeps routes for it, which costs more with each port.
