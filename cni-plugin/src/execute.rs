@@ -84,12 +84,7 @@ impl Executor<'_> {
                 let added = unless(self.host.add_address(index, *address), Errno::EXIST);
                 added.map_err(|error| without_ipv6(self.bridge, *address, error))?;
             }
-            Step::Forward { ipv4: true } => {
-                sysctl::set("net/ipv4".to_owned(), "ip_forward", 1)?;
-            }
-            Step::Forward { ipv4: false } => {
-                sysctl::set("net/ipv6/conf/all".to_owned(), "forwarding", 1)?;
-            }
+            Step::Forward { ipv4 } => self.forward(*ipv4)?,
             Step::Masquerade(table) => table.ensure()?,
             Step::CreateVeth {
                 host_name,
@@ -123,6 +118,19 @@ impl Executor<'_> {
             Step::MapPorts(wanted) => ports::map(wanted, self.host)?,
             Step::RouteLoopback => self.set_bridge("ipv4", "route_localnet", 1)?,
         }
+        Ok(())
+    }
+
+    fn forward(&mut self, ipv4: bool) -> Result<(), Failure> {
+        if self.host.forwards(ipv4)? {
+            return Ok(());
+        }
+        let (directory, name) = if ipv4 {
+            ("net/ipv4", "ip_forward")
+        } else {
+            ("net/ipv6/conf/all", "forwarding")
+        };
+        sysctl::set(directory.to_owned(), name, 1)?;
         Ok(())
     }
 

@@ -6,12 +6,14 @@
 use std::io;
 
 use netlink_packet_core::{
-    DecodeError, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    DecodeError, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkDeserializable, NetlinkHeader, NetlinkMessage,
+    NetlinkPayload, NetlinkSerializable,
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
 pub(crate) mod address;
+mod forwarding;
 pub(crate) mod link;
 pub(crate) mod route;
 pub(crate) mod shaping;
@@ -119,12 +121,12 @@ impl Netlink {
         self.converse(message, NLM_F_REQUEST | NLM_F_DUMP, &operation)
     }
 
-    fn converse(
+    fn converse<M: NetlinkSerializable + NetlinkDeserializable>(
         &mut self,
-        message: RouteNetlinkMessage,
+        message: M,
         flags: u16,
         operation: &dyn Fn() -> String,
-    ) -> Result<Vec<RouteNetlinkMessage>, NetlinkError> {
+    ) -> Result<Vec<M>, NetlinkError> {
         let failed = |source| NetlinkError::Socket {
             operation: operation(),
             source,
@@ -132,7 +134,7 @@ impl Netlink {
         self.sequence = self.sequence.wrapping_add(1);
         let mut header = NetlinkHeader::default();
         (header.flags, header.sequence_number) = (flags, self.sequence);
-        let mut request = NetlinkMessage::new(header, NetlinkPayload::from(message));
+        let mut request = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(message));
         request.finalize();
         let mut bytes = vec![0; request.buffer_len()];
         request.serialize(&mut bytes);
@@ -149,18 +151,16 @@ impl Netlink {
 }
 
 /// Reads the messages of one datagram; true when the conversation is over.
-fn read_datagram(
+fn read_datagram<M: NetlinkDeserializable>(
     mut bytes: &[u8],
     sequence: u32,
-    answers: &mut Vec<RouteNetlinkMessage>,
+    answers: &mut Vec<M>,
     operation: &dyn Fn() -> String,
 ) -> Result<bool, NetlinkError> {
     while !bytes.is_empty() {
-        let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(bytes).map_err(|source| {
-            NetlinkError::Decode {
-                operation: operation(),
-                source,
-            }
+        let message = NetlinkMessage::<M>::deserialize(bytes).map_err(|source| NetlinkError::Decode {
+            operation: operation(),
+            source,
         })?;
         // The kernel pads each message to 4 bytes; the parser has checked that the length fits.
         let length = usize::try_from(message.header.length)
