@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use gantry_announce::{Announcement, Answer, Attached, Malformed, READ_BYTES, interface};
+use gantry_announce::{Announcement, Answer, Attached, MAX_ADDRESSES, Malformed, READ_BYTES, interface};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
@@ -100,6 +100,23 @@ pub(crate) fn detached(network: &Network, attachment: &Attachment) {
     };
     // Nobody has to know.
     let _ = tell(path, &announcement, AT_DEL);
+}
+
+/// Tells that these addresses are nobody's any more, if somebody listens. Their leases have to be held still.
+pub(crate) fn freed(network: &Network, addresses: impl Iterator<Item = IpAddr>) {
+    let Some(path) = &network.policy_socket else {
+        return;
+    };
+    let addresses: Vec<_> = addresses.collect();
+    for some in addresses.chunks(MAX_ADDRESSES) {
+        let announcement = Announcement::Freed {
+            addresses: some.iter().copied().collect(),
+        };
+        // Nobody has to know, and who does not listen now is not asked again.
+        if tell(path, &announcement, AT_DEL).is_err() {
+            return;
+        }
+    }
 }
 
 fn ask_until(path: &Path, announcement: &Announcement, deadline: Instant) -> io::Result<Vec<u8>> {

@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use ipnetwork::IpNetwork;
 
 use crate::owner::Owner;
-use crate::range::{Range, RangeSet};
+use crate::range::{Range, RangeSet, address_at};
 use table::Table;
 
 mod table;
@@ -246,23 +246,11 @@ impl Leases {
         &mut self,
         mut keep: impl FnMut(Owner) -> Result<bool, E>,
     ) -> Result<(), E> {
-        let failed = |source| LeaseError::Io {
-            verb: "list",
-            path: self.directory.clone(),
-            source,
-        };
-        for entry in fs::read_dir(&self.directory).map_err(failed)? {
-            let path = entry.map_err(failed)?.path();
-            if !path.to_str().is_some_and(|path| path.ends_with(TABLE_SUFFIX)) {
-                continue;
-            }
+        for (path, mut table) in self.tables()? {
             let failed = |source| LeaseError::Io {
                 verb: "free an address in",
                 path: path.clone(),
                 source,
-            };
-            let Some(mut table) = Table::open_existing(&path, &self.boot).map_err(failed)? else {
-                continue;
             };
             for (offset, owner) in table.holders().map_err(failed)? {
                 if !keep(owner)? {
@@ -271,6 +259,48 @@ impl Leases {
             }
         }
         Ok(())
+    }
+
+    /// Who has which address.
+    pub(crate) fn held(&self) -> Result<Vec<(Owner, IpAddr)>, LeaseError> {
+        let mut held = Vec::new();
+        for (path, mut table) in self.tables()? {
+            let Some(subnet) = subnet_of(&path) else { continue };
+            let holders = table.holders().map_err(|source| LeaseError::Io {
+                verb: "read",
+                path: path.clone(),
+                source,
+            })?;
+            held.extend(
+                holders
+                    .into_iter()
+                    .map(|(offset, owner)| (owner, address_at(subnet, offset))),
+            );
+        }
+        Ok(held)
+    }
+
+    /// All tables of this boot, also those of subnets that the configuration no longer has.
+    fn tables(&self) -> Result<Vec<(PathBuf, Table)>, LeaseError> {
+        let failed = |source| LeaseError::Io {
+            verb: "list",
+            path: self.directory.clone(),
+            source,
+        };
+        let mut tables = Vec::new();
+        for entry in fs::read_dir(&self.directory).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            if !path.to_str().is_some_and(|path| path.ends_with(TABLE_SUFFIX)) {
+                continue;
+            }
+            let table = Table::open_existing(&path, &self.boot).map_err(|source| LeaseError::Io {
+                verb: "open",
+                path: path.clone(),
+                source,
+            })?;
+            tables.extend(table.map(|table| (path, table)));
+        }
+        Ok(tables)
     }
 
     fn path(&self, subnet: IpNetwork) -> PathBuf {
@@ -286,6 +316,13 @@ impl Leases {
             source,
         })
     }
+}
+
+/// The subnet of a table, which its name says.
+fn subnet_of(path: &Path) -> Option<IpNetwork> {
+    let name = path.file_name()?.to_str()?.strip_suffix(TABLE_SUFFIX)?;
+    let (address, prefix) = name.rsplit_once('-')?;
+    IpNetwork::new(address.parse().ok()?, prefix.parse().ok()?).ok()
 }
 
 fn lease(range: &Range, offset: u32) -> Lease {

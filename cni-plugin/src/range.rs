@@ -196,7 +196,8 @@ fn bits(subnet: IpNetwork) -> u8 {
     if subnet.is_ipv4() { 32 } else { 128 }
 }
 
-fn address_at(subnet: IpNetwork, offset: u32) -> IpAddr {
+/// The address at an offset of a subnet.
+pub(crate) fn address_at(subnet: IpNetwork, offset: u32) -> IpAddr {
     match subnet.network() {
         IpAddr::V4(base) => Ipv4Addr::from(u32::from(base).wrapping_add(offset)).into(),
         IpAddr::V6(base) => Ipv6Addr::from(u128::from(base).wrapping_add(offset.into())).into(),

@@ -2,13 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail this way")]
 
-use std::io::{BufRead, BufReader, Write};
-use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use gantry_announce::{Announcement, Answer, Attached};
+use harness::daemon::listen;
 use harness::{Host, Namespace, address, on_host, ours};
 use serde_json::{Value, json};
 
@@ -37,25 +35,6 @@ fn socket_of(host: &Host) -> PathBuf {
     host.data.path().join("policy.sock")
 }
 
-/// Takes the place of the daemon: answers everything so, and passes on what it was told.
-fn listen(path: &Path, answer: Answer) -> Receiver<Announcement> {
-    let listener = UnixListener::bind(path).unwrap();
-    let (tx, told) = channel();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut line = Vec::new();
-            let mut stream = BufReader::new(stream.unwrap());
-            stream.read_until(b'\n', &mut line).unwrap();
-            if tx.send(Announcement::parse(&line).unwrap()).is_err() {
-                return;
-            }
-            // DEL does not wait for an answer.
-            let _ = stream.get_mut().write_all(&answer.line());
-        }
-    });
-    told
-}
-
 #[test]
 fn a_pod_is_announced_with_its_addresses_and_its_end_too() {
     on_host(|host| {
@@ -76,6 +55,25 @@ fn a_pod_is_announced_with_its_addresses_and_its_end_too() {
         assert_eq!(told.recv().unwrap(), Announcement::Detached { interface });
         let again = call(host, "ADD", &config, POD, &pod).result();
         assert_ne!(address(&again), address(&result));
+    });
+}
+
+#[test]
+fn addresses_that_gc_frees_are_told() {
+    on_host(|host| {
+        let mut config = config(host, &socket_of(host));
+        config["cniVersion"] = json!("1.1.0");
+        let told = listen(&socket_of(host), Answer::Enforced);
+        let pod = Namespace::new();
+        let result = call(host, "ADD", &config, POD, &pod).result();
+        assert!(matches!(told.recv().unwrap(), Announcement::Attached(_)));
+        config["cni.dev/valid-attachments"] = json!([{ "containerID": "a", "ifname": "eth0" }]);
+        assert!(call(host, "GC", &config, "", &pod).ok);
+        config["cni.dev/valid-attachments"] = json!([]);
+        assert!(call(host, "GC", &config, "", &pod).ok);
+        let addresses = [address(&result)].into();
+        assert_eq!(told.recv().unwrap(), Announcement::Freed { addresses });
+        assert!(told.try_recv().is_err(), "only what is not valid, and once");
     });
 }
 

@@ -1,7 +1,9 @@
-//! GC: what belongs to none of the valid attachments is removed in DEL's order.
+//! GC: what belongs to none of the valid attachments is removed in DEL's order. A lease has only a digest of its attachment's name, so
+//! the daemon is told the addresses.
 
 use std::collections::HashSet;
 
+use crate::announce;
 use crate::config::{ConfigError, Network};
 use crate::detach;
 use crate::error::Failure;
@@ -35,11 +37,15 @@ pub(crate) fn run(stdin: &[u8]) -> Result<(), Failure> {
     let Some(mut leases) = leases else {
         return Ok(());
     };
-    leases.retain(|holder| {
-        if valid.contains(&holder) {
-            return Ok(true);
-        }
+    let held = leases.held()?;
+    let stale: Vec<_> = held
+        .into_iter()
+        .filter(|(holder, _)| !valid.contains(holder))
+        .collect();
+    for holder in stale.iter().map(|(holder, _)| *holder).collect::<HashSet<_>>() {
         detach::delete(&mut host, &holder.devices())?;
-        Ok::<_, Failure>(false)
-    })
+    }
+    // While nobody else can have these addresses.
+    announce::freed(&network, stale.iter().map(|(_, address)| *address));
+    leases.retain(|holder| Ok(valid.contains(&holder)))
 }

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+pub(crate) mod daemon;
 pub(crate) mod traffic;
 
 /// How long a packet may take to become possible.

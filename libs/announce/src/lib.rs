@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 pub const MAX_LINE_BYTES: usize = 4096;
 /// How many bytes to read of one, so that a longer line is seen to be too long.
 pub const READ_BYTES: u64 = MAX_LINE_BYTES as u64 + 1;
-/// A pod has one address of each family; this is for who gives more.
-const MAX_ADDRESSES: usize = 16;
+/// The most addresses in an announcement. A pod has one of each family; this is for who gives more.
+pub const MAX_ADDRESSES: usize = 16;
 /// The longest name of a file, which an interface's name becomes.
 const MAX_INTERFACE_BYTES: usize = 255;
 /// The longest name in Kubernetes: a DNS subdomain.
@@ -30,6 +30,11 @@ pub enum Announcement {
     Detached {
         /// See [`interface`].
         interface: String,
+    },
+    /// Whatever interfaces had these addresses are gone: who collects garbage does not know their names.
+    Freed {
+        /// The addresses.
+        addresses: BTreeSet<IpAddr>,
     },
 }
 
@@ -89,20 +94,17 @@ impl Announcement {
             return Err(Malformed::Length);
         }
         let announcement: Self = serde_json::from_slice(line)?;
-        let (interface, attached) = match &announcement {
-            Self::Attached(attached) => (&attached.interface, Some(attached)),
-            Self::Detached { interface } => (interface, None),
-        };
-        check(is_file_name(interface), "interface")?;
-        if let Some(attached) = attached {
-            let uid = attached.uid.as_deref();
-            check(is_name(&attached.namespace), "namespace")?;
-            check(is_name(&attached.name), "name")?;
-            check(uid.is_none_or(is_name), "uid")?;
-            check(
-                (1..=MAX_ADDRESSES).contains(&attached.addresses.len()),
-                "addresses",
-            )?;
+        match &announcement {
+            Self::Attached(attached) => {
+                let uid = attached.uid.as_deref();
+                check(is_file_name(&attached.interface), "interface")?;
+                check(is_name(&attached.namespace), "namespace")?;
+                check(is_name(&attached.name), "name")?;
+                check(uid.is_none_or(is_name), "uid")?;
+                check(is_some(&attached.addresses), "addresses")?;
+            }
+            Self::Detached { interface } => check(is_file_name(interface), "interface")?,
+            Self::Freed { addresses } => check(is_some(addresses), "addresses")?,
         }
         Ok(announcement)
     }
@@ -146,6 +148,10 @@ fn check(right: bool, field: &'static str) -> Result<(), Malformed> {
     } else {
         Err(Malformed::Field(field))
     }
+}
+
+fn is_some(addresses: &BTreeSet<IpAddr>) -> bool {
+    (1..=MAX_ADDRESSES).contains(&addresses.len())
 }
 
 /// A visible name within one directory.
@@ -218,6 +224,13 @@ mod tests {
         ] {
             assert!(said.starts_with(field), "{said}");
         }
+        let nobody = Announcement::Freed {
+            addresses: BTreeSet::new(),
+        };
+        assert!(matches!(
+            Announcement::parse(&nobody.line()),
+            Err(Malformed::Field("addresses"))
+        ));
         let long = vec![b' '; MAX_LINE_BYTES + 1];
         assert!(matches!(Announcement::parse(&long), Err(Malformed::Length)));
     }
@@ -241,8 +254,9 @@ mod tests {
         ) {
             let interface = interface(&container, &ifname);
             let gone = Announcement::Detached { interface: interface.clone() };
+            let freed = Announcement::Freed { addresses: addresses.clone() };
             let attached = Attached { interface, namespace: "a".into(), name, uid, addresses };
-            for announcement in [Announcement::Attached(attached), gone] {
+            for announcement in [Announcement::Attached(attached), gone, freed] {
                 prop_assert_eq!(&Announcement::parse(&announcement.line()).unwrap(), &announcement);
             }
             for answer in [Answer::Enforced, Answer::Refused(why)] {

@@ -9,8 +9,9 @@
 mod files;
 mod socket;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -137,6 +138,10 @@ impl Announced {
                     // Whoever told may have gone.
                     let _ = reply.send(Answer::Enforced);
                 }
+                Announcement::Freed { addresses } => {
+                    self.forget_others("", &addresses, state);
+                    let _ = reply.send(Answer::Enforced);
+                }
             }
         }
     }
@@ -162,15 +167,7 @@ impl Announced {
             addresses: attached.addresses,
         };
         // An address is given to one: the end of whoever had it was not told.
-        let is_former = |told: &Told| !told.attachment.addresses.is_disjoint(&attachment.addresses);
-        let former = self
-            .told
-            .iter()
-            .filter(|(name, told)| **name != attached.interface && is_former(told));
-        let former: Vec<String> = former.map(|(name, _)| name.clone()).collect();
-        for interface in former {
-            self.forget(&interface, state);
-        }
+        self.forget_others(&attached.interface, &attachment.addresses, state);
         state.attach(&attached.interface, attachment.clone());
         let told = Told {
             attachment: attachment.clone(),
@@ -178,6 +175,17 @@ impl Announced {
         };
         self.told.insert(attached.interface, told);
         attachment
+    }
+
+    /// Forgets all interfaces with one of these addresses but this one.
+    fn forget_others(&mut self, interface: &str, addresses: &BTreeSet<IpAddr>, state: &mut State) {
+        let had = |told: &Told| !told.attachment.addresses.is_disjoint(addresses);
+        let former = self.told.iter();
+        let former = former.filter(|(name, told)| *name != interface && had(told));
+        let former: Vec<String> = former.map(|(name, _)| name.clone()).collect();
+        for interface in former {
+            self.forget(&interface, state);
+        }
     }
 
     fn forget(&mut self, interface: &str, state: &mut State) {

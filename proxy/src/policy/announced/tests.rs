@@ -53,7 +53,7 @@ impl Daemon {
 
     fn restricted(&self) -> usize {
         let own = self.state.table().sets.get(&gantry_policy_core::SetName::Own);
-        own.map_or(0, std::collections::BTreeSet::len)
+        own.map_or(0, BTreeSet::len)
     }
 }
 
@@ -96,6 +96,23 @@ async fn an_interface_is_answered_when_its_pod_is_restricted_and_forgotten_with_
     drop(say(&dir, &gone.line()).await);
     daemon.turn().await;
     assert_eq!(daemon.restricted(), 0);
+    assert_eq!(daemon.announced.files.read(), []);
+}
+
+#[tokio::test]
+async fn an_interface_is_forgotten_when_its_address_is_free() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut daemon = Daemon::start(dir.path());
+    daemon.watch_tells("p", "1");
+    daemon.tell(attached("c:eth0", "a", "p", "1"));
+    for (address, restricted) in [("10.0.0.2", 1), ("10.0.0.1", 0)] {
+        let freed = Announcement::Freed {
+            addresses: [address.parse().unwrap()].into(),
+        };
+        drop(say(&dir, &freed.line()).await);
+        daemon.turn().await;
+        assert_eq!(daemon.restricted(), restricted, "{address}");
+    }
     assert_eq!(daemon.announced.files.read(), []);
 }
 
