@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, WaitOptions, waitpid};
 
+use crate::fault;
 use crate::netlink::{Netlink, NetlinkError};
 
 /// Pauses between two looks, until the child's request has reached the kernel: from the first to the longest. They grow with
@@ -26,11 +27,13 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
 /// Deletes these interfaces; false when there was none of them.
 pub(crate) fn delete(host: &mut Netlink, names: &[String]) -> Result<bool, NetlinkError> {
+    fault::kill_before("devices");
     let present = names.iter().filter(|name| host.has_link(name));
     let mut left: Vec<_> = present.map(|name| (name.as_str(), fork(name))).collect();
     if left.is_empty() {
         return Ok(false);
     }
+    fault::kill_before("waiting");
     let mut pause = FIRST_PAUSE;
     loop {
         for (name, child) in std::mem::take(&mut left) {
@@ -62,6 +65,7 @@ fn fork(name: &str) -> Option<Pid> {
     // SAFETY: this process has one thread, so no lock is held in the copy by a thread that the copy lacks.
     let child = unsafe { libc::fork() };
     if child == 0 {
+        fault::kill_before("child");
         let deleted = let_go_of_the_caller()
             && Netlink::open()
                 .and_then(|mut host| host.delete_link(name))

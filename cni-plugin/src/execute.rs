@@ -4,6 +4,7 @@ use ipnetwork::IpNetwork;
 use rustix::io::Errno;
 
 use crate::error::{BridgeMismatch, Failure};
+use crate::fault;
 use crate::lease::Leases;
 use crate::netlink::link::{LinkState, VethPair};
 use crate::netlink::{Netlink, NetlinkError};
@@ -201,33 +202,5 @@ fn unless(outcome: Result<(), NetlinkError>, accepted: Errno) -> Result<(), Netl
     match outcome {
         Err(error) if error.kernel_reason() == Some(accepted) => Ok(()),
         outcome => outcome,
-    }
-}
-
-/// Failures on demand, for tests; release builds have none.
-mod fault {
-    use crate::error::Failure;
-
-    /// `GANTRY_CNI_FAULT=kill:N` dies as by SIGKILL before step N, `fail:N` lets it fail.
-    #[cfg(debug_assertions)]
-    pub(super) fn before(step: usize) -> Result<(), Failure> {
-        let wanted = std::env::var("GANTRY_CNI_FAULT").unwrap_or_default();
-        if wanted == format!("kill:{step}") {
-            let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
-        }
-        if wanted == format!("fail:{step}") {
-            let source = std::io::Error::other("a fault was injected");
-            return Err(crate::netlink::NetlinkError::Refused {
-                operation: format!("take step {step}"),
-                source,
-            }
-            .into());
-        }
-        Ok(())
-    }
-
-    #[cfg(not(debug_assertions))]
-    pub(super) fn before(_step: usize) -> Result<(), Failure> {
-        Ok(())
     }
 }

@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 
 use ipnetwork::IpNetwork;
 
+use crate::fault;
 use crate::owner::Owner;
 use crate::range::{Range, RangeSet, address_at};
 use table::Table;
@@ -246,6 +247,7 @@ impl Leases {
         &mut self,
         mut keep: impl FnMut(Owner) -> Result<bool, E>,
     ) -> Result<(), E> {
+        let mut freed = 0;
         for (path, mut table) in self.tables()? {
             let failed = |source| LeaseError::Io {
                 verb: "free an address in",
@@ -254,7 +256,9 @@ impl Leases {
             };
             for (offset, owner) in table.holders().map_err(failed)? {
                 if !keep(owner)? {
+                    fault::kill_before(format_args!("lease-{freed}"));
                     table.free(offset, self.now_secs).map_err(failed)?;
+                    freed += 1;
                 }
             }
         }

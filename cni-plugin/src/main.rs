@@ -27,6 +27,7 @@ mod config;
 mod detach;
 mod error;
 mod execute;
+mod fault;
 mod lease;
 mod masquerade;
 mod netlink;

@@ -14,6 +14,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnetwork::IpNetwork;
 
+use crate::fault;
 use crate::netlink::Netlink;
 use crate::owner::{Owner, digest};
 
@@ -268,7 +269,9 @@ pub(crate) fn unmap(ipv4: bool, owner: Owner) -> Result<(), PortError> {
 /// Removes what belongs to the holders that `gone` chooses, in both families. Before their addresses are freed: what is
 /// in the table never leads to an address of somebody else.
 pub(crate) fn remove<E: From<PortError>>(mut gone: impl FnMut(&Holder) -> Result<bool, E>) -> Result<(), E> {
+    fault::kill_before("ports");
     remove_in(true, &mut gone)?;
+    fault::kill_before("ports-ipv6");
     remove_in(false, &mut gone)
 }
 

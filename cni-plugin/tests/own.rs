@@ -40,7 +40,7 @@ fn call(host: &Host, command: &str, config: &Value, container: &str, pod: &Names
     host.call_plugin(&ours(), command, &config.to_string(), &variables)
 }
 
-/// ADD with a fault, see `execute::fault`.
+/// ADD with a fault, see `fault`.
 fn faulty_add(host: &Host, fault: &str, config: &Value, container: &str, pod: &Namespace) -> Answer {
     let netns = pod.path().to_str().unwrap();
     let variables = [

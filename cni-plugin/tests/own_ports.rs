@@ -37,7 +37,7 @@ fn call(host: &Host, command: &str, config: &Value, container: &str, pod: &Names
     faulty(host, (command, ""), config, container, pod)
 }
 
-/// With a fault, see `execute::fault`.
+/// With a fault, see `fault`.
 fn faulty(
     host: &Host,
     (command, fault): (&str, &str),

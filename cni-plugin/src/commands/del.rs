@@ -6,6 +6,7 @@ use crate::announce;
 use crate::config::Network;
 use crate::detach;
 use crate::error::Failure;
+use crate::fault;
 use crate::lease::Leases;
 use crate::netlink::Netlink;
 use crate::netlink::link::LinkKind;
@@ -22,6 +23,7 @@ pub(crate) fn run(stdin: &[u8], attachment: &Attachment) -> Result<(), Failure> 
     if !detach::delete(&mut host, &owner.devices())? {
         delete_inside(attachment)?;
     }
+    fault::kill_before("announcement");
     announce::detached(&network, attachment);
     if let Some(mut leases) = Leases::open_existing(&network.ipam.data_dir, &network.name)? {
         leases.release(owner)?;

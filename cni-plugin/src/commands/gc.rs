@@ -7,6 +7,7 @@ use crate::announce;
 use crate::config::{ConfigError, Network};
 use crate::detach;
 use crate::error::Failure;
+use crate::fault;
 use crate::lease::Leases;
 use crate::netlink::Netlink;
 use crate::owner::Owner;
@@ -45,6 +46,7 @@ pub(crate) fn run(stdin: &[u8]) -> Result<(), Failure> {
     for holder in stale.iter().map(|(holder, _)| *holder).collect::<HashSet<_>>() {
         detach::delete(&mut host, &holder.devices())?;
     }
+    fault::kill_before("announcement");
     // While nobody else can have these addresses.
     announce::freed(&network, stale.iter().map(|(_, address)| *address));
     leases.retain(|holder| Ok(valid.contains(&holder)))
