@@ -1,8 +1,7 @@
 //! Elements of sets and maps, written straight into the message: the one encoding whose cost counts.
 
-use crate::transaction::{comment_data, read_comment};
 use crate::uapi::{data, element as attr, expr};
-use crate::wire::{Attrs, Writer};
+use crate::wire::{Attrs, Writer, comment_data, read_comment};
 
 /// What happens to a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,9 +2,8 @@
 
 use crate::element::{Element, Labelled, Value, read_element, read_labelled, write_element};
 use crate::error::QueryError;
-use crate::transaction::read_comment;
 use crate::uapi::{chain, element, msg, nfnl, nlm, set, table};
-use crate::wire::{Attrs, Head, Messages, Writer};
+use crate::wire::{Attrs, Head, Messages, Writer, read_comment};
 use crate::{Family, Nft};
 
 /// Attribute of a generation answer: the number.

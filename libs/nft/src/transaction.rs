@@ -3,7 +3,7 @@
 use crate::element::{Labelled, write_element};
 use crate::rule::Rule;
 use crate::uapi::{chain, element, msg, nfnl, nlm, rule, set, table};
-use crate::wire::{Attrs, Head, Mark, Messages, Writer};
+use crate::wire::{Attrs, Head, Mark, Messages, Writer, comment_data};
 use crate::{Family, FieldType, Hook, Set, SetData};
 
 /// A message's list of elements is closed at this size, in bytes: the attribute's length has 16 bits.
@@ -80,6 +80,15 @@ impl Transaction {
 
     /// Creates a chain if it is missing, at a hook or (without one) to be jumped to.
     pub fn add_chain(&mut self, name: &str, hook: Option<Hook>) {
+        self.chain_message(name, hook, "");
+    }
+
+    /// Creates a chain to be jumped to if it is missing. `comment` is only set when it is created, and from kernel 5.10 on.
+    pub fn add_commented_chain(&mut self, name: &str, comment: &str) {
+        self.chain_message(name, None, comment);
+    }
+
+    fn chain_message(&mut self, name: &str, hook: Option<Hook>, comment: &str) {
         let mark = self.begin(msg::NEW_CHAIN, nlm::CREATE);
         let w = &mut self.writer;
         w.string(chain::TABLE, &self.table);
@@ -91,6 +100,9 @@ impl Transaction {
             });
             w.be32(chain::POLICY, 1);
             w.string(chain::TYPE, hook.kind.name());
+        }
+        if !comment.is_empty() {
+            w.bytes(chain::USERDATA, &comment_data(chain::UDATA_COMMENT, comment));
         }
         self.writer.end_message(mark);
     }
@@ -350,27 +362,6 @@ fn describe_set(w: &mut Writer, family: Family, new: &Set<'_>) {
             w.nest(set::DESC_FIELD, |w| w.be32(set::DESC_FIELD_LEN, len));
         }
     });
-}
-
-/// A comment in nft's own user data format: type, length, zero-terminated text.
-pub(crate) fn comment_data(kind: u8, comment: &str) -> Vec<u8> {
-    let text = &comment.as_bytes()[..comment.len().min(127)];
-    let mut out = vec![kind, u8::try_from(text.len() + 1).expect("at most 128")];
-    out.extend_from_slice(text);
-    out.push(0);
-    out
-}
-
-/// The comment in user data.
-pub(crate) fn read_comment(mut bytes: &[u8], kind: u8) -> Option<&str> {
-    while let [found, len, rest @ ..] = bytes {
-        let text = rest.get(..usize::from(*len))?;
-        if *found == kind {
-            return std::str::from_utf8(text.strip_suffix(&[0]).unwrap_or(text)).ok();
-        }
-        bytes = &rest[usize::from(*len)..];
-    }
-    None
 }
 
 /// nft's number for a concatenation of types (6 bits each), and its length in bytes.

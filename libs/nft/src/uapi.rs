@@ -67,8 +67,10 @@ pub(crate) mod chain {
     pub(crate) const HOOK: u16 = 4;
     pub(crate) const POLICY: u16 = 5;
     pub(crate) const TYPE: u16 = 7;
+    pub(crate) const USERDATA: u16 = 12;
     pub(crate) const HOOK_NUMBER: u16 = 1;
     pub(crate) const HOOK_PRIORITY: u16 = 2;
+    pub(crate) const UDATA_COMMENT: u8 = 0;
 }
 
 pub(crate) mod rule {

@@ -215,6 +215,27 @@ pub(crate) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..)?.first_chunk().copied().map(u32::from_ne_bytes)
 }
 
+/// A comment in nft's own user data format: type, length, zero-terminated text.
+pub(crate) fn comment_data(kind: u8, comment: &str) -> Vec<u8> {
+    let text = &comment.as_bytes()[..comment.len().min(127)];
+    let mut out = vec![kind, u8::try_from(text.len() + 1).expect("at most 128")];
+    out.extend_from_slice(text);
+    out.push(0);
+    out
+}
+
+/// The comment in user data.
+pub(crate) fn read_comment(mut bytes: &[u8], kind: u8) -> Option<&str> {
+    while let [found, len, rest @ ..] = bytes {
+        let text = rest.get(..usize::from(*len))?;
+        if *found == kind {
+            return std::str::from_utf8(text.strip_suffix(&[0]).unwrap_or(text)).ok();
+        }
+        bytes = &rest[usize::from(*len)..];
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

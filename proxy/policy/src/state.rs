@@ -325,13 +325,14 @@ impl State {
     /// What is allowed to the pod of this node at an address; `None` if everything is.
     fn chain_at(&self, address: IpAddr, direction: Direction) -> Option<Chain> {
         let (key, pod) = self.at(address).last().filter(|(_, pod)| pod.local)?;
-        let allowed: Vec<_> = of_namespace(&self.policies, &key.namespace)
+        let said: Vec<_> = of_namespace(&self.policies, &key.namespace)
             .filter(|(_, effect)| effect.subjects.matches(&pod.labels))
-            .filter_map(|(_, effect)| effect.allowed.get(&direction))
+            .filter_map(|(policy, effect)| Some((policy, effect.allowed.get(&direction)?)))
             .collect();
-        (!allowed.is_empty()).then(|| Chain {
+        (!said.is_empty()).then(|| Chain {
             direction,
-            allowed: allowed.into_iter().flatten().copied().collect(),
+            allowed: said.iter().flat_map(|(_, allowed)| *allowed).copied().collect(),
+            policies: said.iter().map(|(policy, _)| (*policy).clone()).collect(),
         })
     }
 

@@ -1,4 +1,4 @@
-//! What the kernel is to have: sets, and a chain for each distinct list of what is allowed.
+//! What the kernel is to have: sets, and a chain for each distinct combination of policies.
 //!
 //! Sets and chains never change their meaning: a policy that is edited gets other chains, and its subjects are led
 //! there. What changes with pods are elements only.
@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use gantry_proxy_core::Protocol;
 
 use crate::blocks::Range;
+use crate::input::Key;
 
 /// Numbers sets and chains; never used again while the process lives.
 pub type Id = u32;
@@ -82,6 +83,31 @@ pub struct Chain {
     pub direction: Direction,
     /// One of these has to hold.
     pub allowed: BTreeSet<Match>,
+    /// The policies that say so, all of one namespace.
+    pub policies: BTreeSet<Key>,
+}
+
+impl Chain {
+    /// The policies in words, for people: their namespace, and as many names as fit into so many bytes.
+    #[must_use]
+    pub fn origin(&self, max_bytes: usize) -> String {
+        let mut text = match self.policies.first() {
+            Some(first) => format!("{}:", first.namespace),
+            None => String::new(),
+        };
+        for (number, policy) in self.policies.iter().enumerate() {
+            let rest = format!(" and {} more", self.policies.len() - number);
+            let is_last = number + 1 == self.policies.len();
+            let room = if is_last { 0 } else { rest.len() };
+            if text.len() + 2 + policy.name.len() + room > max_bytes {
+                text += &rest;
+                break;
+            }
+            text += if number == 0 { " " } else { ", " };
+            text += &policy.name;
+        }
+        text
+    }
 }
 
 /// Something that is allowed.

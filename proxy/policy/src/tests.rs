@@ -127,6 +127,30 @@ fn what_nothing_uses_any_more_goes() {
 }
 
 #[test]
+fn a_chain_says_which_policies_it_is_of() {
+    let mut state = State::default();
+    state.apply(Event::Pod(Key::new("a", "web"), Some(web(true, "10.0.0.1"))));
+    let mut origins = Vec::new();
+    for name in ["one", "two", &"x".repeat(253)] {
+        state.apply(Event::Policy(Key::new("a", name), Some(ingress(vec![]))));
+        let chains: Vec<_> = state.table().chains.values().collect();
+        assert_eq!(chains.len(), 1);
+        origins.push(chains[0].origin(127));
+    }
+    assert_eq!(origins, ["a: one", "a: one, two", "a: one, two and 1 more"]);
+    let chain = state.table().chains.values().next().unwrap();
+    for max in [30, 60, 127] {
+        let many = (0..300).map(|number| Key::new("namespace", &format!("policy-{number}")));
+        let origin = crate::Chain {
+            policies: many.collect(),
+            ..chain.clone()
+        }
+        .origin(max);
+        assert!(origin.len() <= max && origin.contains(" more"), "{origin}");
+    }
+}
+
+#[test]
 fn pods_with_the_same_rules_share_a_chain() {
     let mut state = State::default();
     for number in 1..=100 {

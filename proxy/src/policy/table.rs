@@ -29,6 +29,8 @@ const FORWARD: &str = "forward";
 /// Connections whose tracking was ended, or that began before there was any, are not taken up again in a direction that happens to be
 /// allowed: both ends are told.
 const RESET: &str = "reset";
+/// The longest comment that nft has.
+const MAX_COMMENT_BYTES: usize = 127;
 
 /// The table of one family.
 #[derive(Debug)]
@@ -178,7 +180,7 @@ impl Kernel {
 
     fn add_chain(&self, tx: &mut Transaction, id: Id, chain: &Chain) {
         let name = chain_name(id);
-        tx.add_chain(&name, None);
+        tx.add_commented_chain(&name, &chain.origin(MAX_COMMENT_BYTES));
         let peer = match chain.direction {
             Direction::Ingress => Field::Saddr,
             Direction::Egress => Field::Daddr,

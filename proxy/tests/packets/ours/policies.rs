@@ -106,6 +106,20 @@ fn answers(outcome: &Outcome) -> bool {
 }
 
 #[test]
+fn nft_shows_which_policies_a_chain_is_of() {
+    let mut policed = Policed::new();
+    policed.policy(to_a(vec![rule(&[pods("client")], &[])]));
+    for family in ["ip", "ip6"] {
+        let listed = policed
+            .rig
+            .on_node("nft", &["list", "table", family, policy::TABLE]);
+        let (_, chain) = listed.split_once("chain allow-").unwrap();
+        let head: Vec<_> = chain.lines().take(2).map(str::trim).collect();
+        assert_eq!(head[1], "comment \"n: p\"", "{listed}");
+    }
+}
+
+#[test]
 fn a_pod_takes_what_a_policy_allows_and_nothing_else() {
     let mut policed = Policed::new();
     policed.policy(to_a(vec![rule(&[pods("client")], &[])]));
