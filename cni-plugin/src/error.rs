@@ -65,6 +65,15 @@ pub(crate) enum Failure {
         #[source]
         source: NetlinkError,
     },
+    /// The kernel cannot make a device that every pod needs.
+    #[error("a pod cannot be attached: this kernel has no {module}; load or install it")]
+    NoDevice {
+        /// Which module.
+        module: &'static str,
+        /// What the kernel refused.
+        #[source]
+        source: NetlinkError,
+    },
     /// A kernel setting could not be read or written.
     #[error(transparent)]
     Sysctl(#[from] SysctlError),
@@ -158,7 +167,9 @@ impl Failure {
             Self::Namespace(error) => error.code(),
             Self::Lease(error) => error.code(),
             Self::Sysctl(_) => 5,
-            Self::Netlink(_) | Self::NoModule { .. } | Self::Masquerade(_) => CODE_KERNEL,
+            Self::Netlink(_) | Self::NoModule { .. } | Self::NoDevice { .. } | Self::Masquerade(_) => {
+                CODE_KERNEL
+            }
             Self::Ports(PortError::Taken { .. }) => CODE_PORT,
             Self::Ports(_) => CODE_KERNEL,
             Self::Check(_) => CODE_DAMAGED,

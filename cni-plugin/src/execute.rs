@@ -68,7 +68,7 @@ impl Executor<'_> {
             Step::CreateBridge { mac } => {
                 let made = self.host.create_bridge(self.bridge, *mac);
                 // Another ADD, of another network, was faster: its bridge does as well.
-                unless(made, Errno::EXIST)?;
+                unless(made, Errno::EXIST).map_err(|error| without_device("bridge", error))?;
             }
             Step::RefuseAdvertisements => self.set_bridge("ipv6", "accept_ra", 0)?,
             Step::RaiseBridge { promiscuous, mtu } => {
@@ -94,7 +94,7 @@ impl Executor<'_> {
                 mtu,
             } => {
                 let bridge = self.bridge_index()?;
-                self.host.create_veth(&VethPair {
+                let made = self.host.create_veth(&VethPair {
                     host_name,
                     host_mac: *host_mac,
                     bridge,
@@ -102,7 +102,8 @@ impl Executor<'_> {
                     inner_mac: *inner_mac,
                     netns: self.netns.as_fd(),
                     mtu: *mtu,
-                })?;
+                });
+                made.map_err(|error| without_device("veth", error))?;
             }
             Step::SetPort {
                 host_name,
@@ -198,9 +199,35 @@ fn without_ipv6(bridge: &str, wanted: IpNetwork, source: NetlinkError) -> Failur
     }
 }
 
+/// How the kernel refuses a kind of device that it does not know.
+fn without_device(module: &'static str, source: NetlinkError) -> Failure {
+    match source.kernel_reason() {
+        Some(Errno::OPNOTSUPP) => Failure::NoDevice { module, source },
+        Some(_) | None => source.into(),
+    }
+}
+
 fn unless(outcome: Result<(), NetlinkError>, accepted: Errno) -> Result<(), NetlinkError> {
     match outcome {
         Err(error) if error.kernel_reason() == Some(accepted) => Ok(()),
         outcome => outcome,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_kind_of_device_is_named_and_nothing_else_is() {
+        let refused = |reason: Errno| NetlinkError::Refused {
+            operation: "make".to_owned(),
+            source: reason.into(),
+        };
+        let missing = without_device("veth", refused(Errno::OPNOTSUPP));
+        assert!(missing.to_string().contains("no veth"));
+        let other = without_device("veth", refused(Errno::EXIST));
+        assert!(matches!(other, Failure::Netlink(_)));
+        assert_eq!(missing.code(), other.code());
     }
 }
