@@ -140,10 +140,8 @@ impl AsFd for Monitor {
 
 impl Nft {
     /// The port of this socket: changes made through it carry it in their notifications.
-    ///
-    /// # Errors
-    /// When the system does not say.
-    pub fn port(&self) -> io::Result<u32> {
+    #[must_use]
+    pub fn port(&self) -> u32 {
         self.socket.port()
     }
 }

@@ -33,6 +33,8 @@ pub(crate) struct Ack {
 #[derive(Debug)]
 pub(crate) struct Socket {
     raw: RawSocket,
+    /// The address that the kernel knows it by.
+    port: u32,
     buf: Vec<u8>,
     send_buffer_bytes: usize,
 }
@@ -40,7 +42,7 @@ pub(crate) struct Socket {
 impl Socket {
     pub(crate) fn open() -> Result<Self, OpenError> {
         let mut raw = RawSocket::new(NETLINK_NETFILTER)?;
-        raw.bind_auto()?;
+        let port = raw.bind_auto()?.port_number();
         raw.connect(&SocketAddr::new(0, 0))?;
         // Both only improve error reports; kernels before 4.12 lack them.
         let _ = raw.set_cap_ack(true);
@@ -50,16 +52,15 @@ impl Socket {
         }
         Ok(Self {
             raw,
+            port,
             buf: vec![0; RECEIVE_BYTES],
             send_buffer_bytes: 0,
         })
     }
 
     /// The address that the kernel knows this socket by.
-    pub(crate) fn port(&self) -> io::Result<u32> {
-        let mut address = SocketAddr::new(0, 0);
-        self.raw.get_address(&mut address)?;
-        Ok(address.port_number())
+    pub(crate) fn port(&self) -> u32 {
+        self.port
     }
 
     /// Sends bytes in one system call; raises the send buffer first when they need it.

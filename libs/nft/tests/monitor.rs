@@ -25,7 +25,7 @@ fn skeleton(family: Family, table: &str) -> Transaction {
 fn changes_of_others_to_a_table_are_noticed() {
     in_netns(|| {
         let mut own = Nft::open().unwrap();
-        let port = own.port().unwrap();
+        let port = own.port();
         let mut monitor = Monitor::open().unwrap();
         monitor.listen().unwrap();
         let mut look = || monitor.look(Family::Ipv4, TABLE, port).unwrap();

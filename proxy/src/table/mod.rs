@@ -80,7 +80,7 @@ impl Table {
     /// # Errors
     /// When the notifications cannot be read.
     pub fn look(&self, monitor: &mut Monitor) -> std::io::Result<Seen> {
-        monitor.look(self.layout.family, TABLE, self.nft.port()?)
+        monitor.look(self.layout.family, TABLE, self.nft.port())
     }
 
     /// True if it is the table of IPv6.
