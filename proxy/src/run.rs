@@ -123,6 +123,8 @@ struct Memory {
     local: Vec<IpAddr>,
     /// They are up to date.
     local_read: bool,
+    /// What follows from nodes beside the tables may be behind: it is walked through whole, which changes of services do not pay for.
+    host_behind: bool,
     /// The CNI plugin is where the runtime looks for it.
     installed: bool,
     /// Routes that are set.
@@ -210,6 +212,7 @@ impl Proxy {
         let repair = self.stacks.get_mut(index).map_or(Repair::None, Stack::look);
         if !matches!(repair, Repair::None) {
             self.touched.notify_one();
+            memory.host_behind = true;
             self.network
                 .iter_mut()
                 .for_each(|network| network.outward.forget());
@@ -249,15 +252,15 @@ impl Proxy {
                 let stack = self.stacks.iter_mut().find(|stack| stack.family() == family);
                 stack.into_iter().for_each(|stack| stack.triggered(time));
             }
-            // The others are the cluster's own, or old.
+            // Old, or the cluster's own.
             Some(
                 Input::Triggered(..)
                 | Input::Node(..)
                 | Input::ServiceRanges(..)
                 | Input::ListStart(_)
                 | Input::ListEnd(_),
-            )
-            | None => {}
+            ) => {}
+            None => memory.host_behind = true,
         }
     }
 
@@ -285,12 +288,15 @@ impl Proxy {
         }
         memory.retry.begin();
         self.read_local(memory).await;
-        memory.cluster.remark(&self.settings);
         let mut right = self.program(memory).await;
-        let own = memory.cluster.own(&self.settings);
-        self.health.set_eligible(own.is_some_and(|node| !node.leaving));
-        right &= self.make_network(memory);
-        right &= self.set_routes(memory).await;
+        if memory.host_behind {
+            memory.cluster.remark(&self.settings);
+            let own = memory.cluster.own(&self.settings);
+            self.health.set_eligible(own.is_some_and(|node| !node.leaving));
+            let made = self.make_network(memory);
+            memory.host_behind = !(self.set_routes(memory).await && made);
+            right &= !memory.host_behind;
+        }
         memory.retry.end(right);
     }
 
@@ -327,6 +333,7 @@ impl Proxy {
         memory.routes = None;
         memory.local_read = false;
         memory.installed = false;
+        memory.host_behind = true;
         self.check_outward();
         self.work(memory).await;
     }
@@ -341,6 +348,7 @@ impl Memory {
             local_read: false,
             installed: false,
             routes: None,
+            host_behind: true,
             pod_ranges: PodRanges::default(),
             started: Instant::now(),
             since: SystemTime::now(),
