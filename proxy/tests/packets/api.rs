@@ -57,6 +57,8 @@ struct Store {
     objects: BTreeMap<(Kind, String), Value>,
     /// All changes; a resource version is how many of them came before.
     log: Vec<(Kind, Value)>,
+    /// Events for users, as they came.
+    events: Vec<Value>,
     closed: bool,
 }
 
@@ -123,6 +125,14 @@ impl Api {
         }
     }
 
+    /// The first event for users with this reason, once it is there.
+    #[allow(dead_code, reason = "the packet tests do not look at them")]
+    pub(crate) fn event(&self, reason: &str) -> Option<Value> {
+        let store = self.shared.lock();
+        let mut all = store.events.iter();
+        all.find(|event| event["reason"] == reason).cloned()
+    }
+
     /// The names of all objects of a kind.
     pub(crate) fn names(&self, kind: Kind) -> Vec<String> {
         let store = self.shared.lock();
@@ -153,8 +163,10 @@ impl Shared {
                     return self.watch(kind, &request, stream);
                 }
                 Some(kind) => answer(stream, "200 OK", &self.list(kind))?,
-                // Events, as they are.
-                None if request.method == "POST" => answer(stream, "201 Created", &request.body)?,
+                None if request.method == "POST" => {
+                    answer(stream, "201 Created", &request.body)?;
+                    self.lock().events.push(request.body);
+                }
                 None => {
                     let absent = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404});
                     answer(stream, "404 Not Found", &absent)?;
