@@ -14,7 +14,7 @@ kubectl() {
 api_ready() { kubectl get --raw /readyz; }
 
 control_plane_up() {
-    machine_boot control-plane "$(address_of control-plane)"
+    machine_boot control-plane
     # The API server calls webhooks through ClusterIPs: a node's proxy translates them.
     local family
     for family in $(families); do
@@ -85,14 +85,14 @@ kubeadm_config() {
 apiVersion: kubeadm.k8s.io/v1beta4
 kind: InitConfiguration
 bootstrapTokens: [{token: $(<"$RUN/token"), ttl: 0s}]
-localAPIEndpoint: {advertiseAddress: $(address_of control-plane), bindPort: 6443}
+localAPIEndpoint: {advertiseAddress: "$(address_of control-plane)", bindPort: 6443}
 nodeRegistration: {name: control-plane, criSocket: unix:///run/containerd/containerd.sock}
 ---
 apiVersion: kubeadm.k8s.io/v1beta4
 kind: ClusterConfiguration
 clusterName: gantry
 kubernetesVersion: $KUBERNETES_VERSION
-controlPlaneEndpoint: $(address_of control-plane):6443
+controlPlaneEndpoint: "$(in_url "$(address_of control-plane)"):6443"
 encryptionAlgorithm: ECDSA-P256
 networking: {podSubnet: "$(comma_list POD_CIDR)", serviceSubnet: "$(comma_list SERVICE_CIDR)"}
 ---

@@ -14,15 +14,15 @@ machine_dir() { echo "$RUN/machines/$1"; }
 machine_pid() { live_process "$(machine_dir "$1")/process"; }
 machine_names() { [[ ! -d $RUN/machines ]] || ls "$RUN/machines"; }
 
-# machine_boot NAME ADDRESS: make it if it is new, start it if it does not run.
+# machine_boot NAME: make it if it is new, start it if it does not run.
 machine_boot() {
-    local name=$1 address=$2 dir
+    local name=$1 dir
     dir=$(machine_dir "$name")
     machine_pid "$name" >/dev/null && return 0
     mkdir -p "$dir"/{work,root,containerd,kubelet,upper/etc}
-    machine_identity "$name" "$address" "$dir/upper/etc"
+    machine_identity "$name" "$(address_of "$name")" "$dir/upper/etc"
     machine_start "$name" "$dir"
-    network_attach "$(machine_pid "$name")" "$name" "$address"
+    network_attach "$(machine_pid "$name")" "$name"
     wait_until 30 "systemd of $name answers" machine_answers "$name"
 }
 
@@ -35,7 +35,7 @@ machine_identity() {
     [[ -s $etc/machine-id ]] || tr -d - </proc/sys/kernel/random/uuid >"$etc/machine-id"
     printf '127.0.0.1 localhost\n%s %s\n%s control-plane\n' "$address" "$name" "$(address_of control-plane)" >"$etc/hosts"
     # Nobody answers there, and says so at once: names outside the cluster fail fast.
-    echo "nameserver $GATEWAY" >"$etc/resolv.conf"
+    echo "nameserver ${NODE_NET[$(primary)]}1" >"$etc/resolv.conf"
 }
 
 machine_start() {

@@ -157,7 +157,7 @@ proxy_kubeconfig() {
     cat <<YAML
 apiVersion: v1
 kind: Config
-clusters: [{name: default, cluster: {server: "https://$(address_of control-plane):6443", certificate-authority-data: $authority}}]
+clusters: [{name: default, cluster: {server: "https://$(in_url "$(address_of control-plane)"):6443", certificate-authority-data: $authority}}]
 users: [{name: default, user: {token: $token}}]
 contexts: [{name: default, context: {cluster: default, user: default, namespace: default}}]
 current-context: default

@@ -3,7 +3,7 @@
 
 # node_boot NAME: a machine with containerd running and the images in it.
 node_boot() {
-    machine_boot "$1" "$(address_of "$1")"
+    machine_boot "$1"
     node_runtime "$1"
 }
 
@@ -67,7 +67,7 @@ node_join() {
     node_joined "$name" && return 0
     # A machine has neither its own kernel nor that kernel's configuration to verify.
     [[ $name == vm ]] || ignore=(--ignore-preflight-errors=SystemVerification)
-    machine_run "$name" kubeadm join "$(address_of control-plane):6443" --token "$(<"$RUN/token")" \
+    machine_run "$name" kubeadm join "$(in_url "$(address_of control-plane)"):6443" --token "$(<"$RUN/token")" \
         --discovery-token-ca-cert-hash "sha256:$(ca_hash)" "${ignore[@]}"
 }
 

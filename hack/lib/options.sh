@@ -25,7 +25,7 @@ parse_options() {
     for value in "agent:$AGENT" "proxy:$PROXY" "cni:$CNI_PLUGIN"; do
         [[ $value =~ :(gantry|reference)$ ]] || die "--${value%%:*}: gantry or reference, not '${value#*:}'"
     done
-    [[ $STACK =~ ^(dual|ipv4)$ ]] || die "--stack: dual or ipv4, not '$STACK'"
+    [[ $STACK =~ ^(dual|dual-ipv6|ipv4|ipv6)$ ]] || die "--stack: dual, dual-ipv6, ipv4 or ipv6, not '$STACK'"
     NODES=()
     for ((n = 1; n <= count; n++)); do NODES+=("node-$n"); done
 }

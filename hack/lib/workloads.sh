@@ -26,7 +26,7 @@ show_cluster() {
 
 Try:
   hack/kubectl get pods -A -o wide
-  hack/node node-1 curl -s $address        # the Service; again for another pod; its NodePort: $(address_of node-1):$port
+  hack/node node-1 curl -s $(in_url "$address")        # the Service; again for another pod; its NodePort: $(in_url "$(address_of node-1)"):$port
   hack/kubectl scale deployment hello --replicas=10
 TEXT
 }

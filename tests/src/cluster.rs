@@ -103,9 +103,29 @@ impl Cluster {
             .any(|line| line == format!("{program}=reference"))
     }
 
+    /// The address families of nodes, pods and services, the primary one first, as the API writes them.
+    pub fn families(&self) -> &'static [&'static str] {
+        let mut options = self.options.lines();
+        match options.find_map(|line| line.strip_prefix("stack=")) {
+            Some("ipv4") => &["IPv4"],
+            Some("ipv6") => &["IPv6"],
+            Some("dual-ipv6") => &["IPv6", "IPv4"],
+            _ => &["IPv4", "IPv6"],
+        }
+    }
+
     /// Whether nodes, pods and services have addresses of both families.
     pub fn is_dual_stack(&self) -> bool {
-        self.options.lines().any(|line| line == "stack=dual")
+        self.families().len() == 2
+    }
+
+    /// What goes with the primary address family.
+    pub fn primary<T>(&self, ipv4: T, ipv6: T) -> T {
+        if self.families().first() == Some(&"IPv6") {
+            ipv6
+        } else {
+            ipv4
+        }
     }
 
     /// The nodes' names, in order.

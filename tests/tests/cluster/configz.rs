@@ -32,9 +32,10 @@ fn the_configuration_is_the_effective_one() {
     let expected: BTreeSet<_> = CONFIGZ.lines().map(str::to_owned).collect();
     let difference: Vec<_> = expected.symmetric_difference(&fields).collect();
     assert!(difference.is_empty(), "only here or only there: {difference:?}");
+    let dns = test.cluster.primary("10.96.0.10", "fd00:96::a");
     for (field, value) in [
         ("clusterDomain", serde_json::json!("cluster.local")),
-        ("clusterDNS", serde_json::json!(["10.96.0.10"])),
+        ("clusterDNS", serde_json::json!([dns])),
         ("port", 10250.into()),
         ("readOnlyPort", Value::Null),
         ("maxPods", 110.into()),

@@ -1,5 +1,7 @@
 //! How containers are started: command, environment, identity, resources, init containers and sidecars.
 
+use std::net::SocketAddr;
+
 use gantry_tests::cluster::{Machine, Test, pods, poll, secs};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
 use kube::ResourceExt;
@@ -31,6 +33,8 @@ fn the_environment_comes_from_maps_secrets_fields_and_services() {
     test.create::<Secret>("{metadata: {name: secret}, stringData: {two: '2', shared: secret}}");
     let service: Service = test.create("{metadata: {name: my-db}, spec: {ports: [{name: sql, port: 5432}]}}");
     let ip = service.spec.and_then(|spec| spec.cluster_ip).unwrap_or_default();
+    let api = test.cluster.primary("10.96.0.1", "fd00:96::1");
+    let db = SocketAddr::new(ip.parse().expect("an address"), 5432);
     let field =
         |name: &str, path: &str| format!("{{name: {name}, valueFrom: {{fieldRef: {{fieldPath: {path}}}}}}}");
     let fields = [
@@ -74,11 +78,11 @@ fn the_environment_comes_from_maps_secrets_fields_and_services() {
         "LABEL=says".to_owned(),
         format!("HOST_IP={}", test.node_ip("node-1")),
         format!("POD_IP={}", pods::ip(&pod)),
-        "KUBERNETES_SERVICE_HOST=10.96.0.1".to_owned(),
+        format!("KUBERNETES_SERVICE_HOST={api}"),
         "KUBERNETES_SERVICE_PORT_HTTPS=443".to_owned(),
         format!("MY_DB_SERVICE_HOST={ip}"),
         "MY_DB_SERVICE_PORT_SQL=5432".to_owned(),
-        format!("MY_DB_PORT_5432_TCP=tcp://{ip}:5432"),
+        format!("MY_DB_PORT_5432_TCP=tcp://{db}"),
         "HOSTNAME=says".to_owned(),
     ] {
         assert!(lines.contains(&expected.as_str()), "no {expected:?} in\n{said}");

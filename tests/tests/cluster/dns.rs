@@ -42,13 +42,14 @@ fn names_of_services_and_pods_resolve_from_every_node() {
         &format!("{{nodeName: node-1, hostname: first, subdomain: group, {IDLE}}}"),
     );
     let member = test.wait_ready("member");
+    let api = test.cluster.primary("10.96.0.1", "fd00:96::1");
     for node in test.cluster.node_names() {
         let name = format!("client-{node}");
         test.pod(&name, &format!("{{nodeName: {node}, {IDLE}}}"));
         let client = test.wait_ready(&name);
         let namespace = test.namespace();
         for (name, address) in [
-            ("kubernetes.default".to_owned(), "10.96.0.1".to_owned()),
+            ("kubernetes.default".to_owned(), api.to_owned()),
             ("single".to_owned(), cluster_ip.clone()),
             (
                 format!("single.{namespace}.svc.cluster.local"),
@@ -85,18 +86,22 @@ fn resolv_conf_follows_the_dns_policy() {
     );
     let conf = |name: &str| test.exec(&test.wait_ready(name), "c", "cat /etc/resolv.conf");
     let namespace = test.namespace();
+    let dns = test.cluster.primary("10.96.0.10", "fd00:96::a");
     assert_eq!(
         conf("first"),
         format!(
-            "search {namespace}.svc.cluster.local svc.cluster.local cluster.local\nnameserver 10.96.0.10\noptions ndots:5"
+            "search {namespace}.svc.cluster.local svc.cluster.local cluster.local\nnameserver {dns}\noptions ndots:5"
         )
     );
-    assert_eq!(conf("default"), "nameserver 10.77.0.1");
+    let of_node = test
+        .cluster
+        .primary("nameserver 10.77.0.1", "nameserver fd00:77::1");
+    assert_eq!(conf("default"), of_node);
     assert_eq!(
         conf("none"),
         "search example.org\nnameserver 192.0.2.1\noptions ndots:2 edns0"
     );
-    assert_eq!(conf("host"), "nameserver 10.77.0.1");
+    assert_eq!(conf("host"), of_node);
 }
 
 #[test]

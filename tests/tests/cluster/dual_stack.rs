@@ -1,4 +1,4 @@
-//! Nodes, pods and Services with addresses of both families. Where `hack/up --stack ipv4` made the cluster, there is nothing to try.
+//! Nodes, pods and Services with addresses of both families, whichever comes first. On a cluster of one family there is nothing to try.
 
 mod flows;
 mod routes;
@@ -108,7 +108,7 @@ fn nodes_and_pods_have_an_address_of_each_family() {
                {name: HOSTS, valueFrom: {fieldRef: {fieldPath: status.hostIPs}}}]";
     for node in test.cluster.node_names() {
         let of_node = node_ips(&test, &node);
-        assert_eq!(families(&of_node), ["IPv4", "IPv6"], "{node}");
+        assert_eq!(families(&of_node), test.cluster.families(), "{node}");
         for (name, host_network) in [("own", false), ("host", true)] {
             let name = format!("{name}-{node}");
             test.pod(
@@ -120,7 +120,7 @@ fn nodes_and_pods_have_an_address_of_each_family() {
             );
             let pod = test.wait_ready(&name);
             let ips = pod_ips(&pod);
-            assert_eq!(families(&ips), ["IPv4", "IPv6"], "{name}");
+            assert_eq!(families(&ips), test.cluster.families(), "{name}");
             assert_eq!(ips.first(), Some(&pods::ip(&pod)), "{name}");
             assert_eq!(host_ips(&pod), of_node, "{name}");
             if host_network {
@@ -190,7 +190,7 @@ fn a_dual_stack_service_answers_on_all_its_addresses() {
     };
     let hello = Hello::start(test, "ipFamilyPolicy: RequireDualStack");
     let cluster_ips = hello.cluster_ips();
-    assert_eq!(families(&cluster_ips), ["IPv4", "IPv6"]);
+    assert_eq!(families(&cluster_ips), hello.test.cluster.families());
     let from_pod = hello.test.net_of(&hello.test.idle_pod("client", "node-1"));
     let from_node = NetNs::of_machine(&Machine::named("node-2"));
     let outside = NetNs::outside();
@@ -226,14 +226,15 @@ fn a_service_of_one_family_is_not_served_in_the_other() {
     hello.all_answer(&outside, "the outside through the NodePort", |protocol| {
         (node, hello.node_port(protocol)).into()
     });
-    let other = SocketAddr::new(ips[0], hello.node_port("TCP"));
+    let ipv4 = ips.into_iter().find(IpAddr::is_ipv4).expect("an IPv4 address");
+    let other = SocketAddr::new(ipv4, hello.node_port("TCP"));
     let refused = outside.connect(other).map(|_| ()).map_err(|error| error.kind());
     assert_eq!(refused, Err(std::io::ErrorKind::ConnectionRefused), "{other}");
     // A second family is added without a restart of anything, and taken away again.
     let both = "{spec: {ipFamilyPolicy: RequireDualStack, ipFamilies: [IPv6, IPv4]}}";
     hello.test.patch::<Service>("hello", both);
     hello.all_answer(&outside, "the outside through the other family", |protocol| {
-        (ips[0], hello.node_port(protocol)).into()
+        (ipv4, hello.node_port(protocol)).into()
     });
     let ip = hello.cluster_ips()[0];
     let one = format!("{{spec: {{ipFamilyPolicy: SingleStack, ipFamilies: [IPv6], clusterIPs: ['{ip}']}}}}");

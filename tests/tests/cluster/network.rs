@@ -139,9 +139,10 @@ fn a_deployment_runs_on_both_nodes_with_an_address_for_each_pod() {
     for pod in &hello.pods {
         let spec = hello.test.node(pods::node(pod)).spec.expect("a node has a spec");
         let range = spec.pod_cidr.expect("a node has a pod range");
-        let prefix = range.rsplit_once('.').expect("an IPv4 range").0.to_owned();
+        // A range ends where a number of the address does.
+        let (prefix, _) = range.rsplit_once(['.', ':']).expect("a range of addresses");
         assert!(
-            pods::ip(pod).to_string().starts_with(&format!("{prefix}.")),
+            pods::ip(pod).to_string().starts_with(prefix),
             "{} in {range}",
             pods::ip(pod)
         );
@@ -282,8 +283,8 @@ fn what_leaves_the_cluster_has_the_nodes_address() {
         return;
     }
     let pod = test.idle_pod("client", "node-1");
-    let gateway: IpAddr = [10, 77, 0, 1].into();
-    let listener = NetNs::outside().listen(gateway);
+    let gateway = test.cluster.primary("10.77.0.1", "fd00:77::1");
+    let listener = NetNs::outside().listen(gateway.parse().expect("an address"));
     let address = listener.local_addr().expect("a listener has an address");
     let _stream = test
         .net_of(&pod)

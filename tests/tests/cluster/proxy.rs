@@ -1,5 +1,7 @@
 //! What load balancers and operators ask the service proxy of a node.
 
+use std::net::SocketAddr;
+
 use gantry_tests::cluster::{Machine, Test, poll, secs};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Pod, Service};
@@ -58,13 +60,15 @@ fn a_load_balancer_is_told_which_nodes_have_endpoints() {
     test.create::<Deployment>(SERVER);
     let service: Service = test.create(BALANCED);
     let port = service.spec.and_then(|spec| spec.health_check_node_port);
-    let port = port.expect("a health check port");
+    let port = port
+        .and_then(|port| u16::try_from(port).ok())
+        .expect("a health check port");
     let list = ListParams::default().labels("app=hello");
     let here = poll(secs(60), "the pod has a node", || {
         let pods = test.cluster.request(test.api::<Pod>().list(&list)).ok()?;
         pods.items.into_iter().next()?.spec?.node_name
     });
-    let url = |node: &str| format!("http://{}:{port}/whatever", test.node_ip(node));
+    let url = |node: &str| format!("http://{}/whatever", SocketAddr::new(test.node_ip(node), port));
     let nodes = test.cluster.node_names();
     for node in &nodes {
         let endpoints = usize::from(*node == here);
