@@ -222,7 +222,10 @@ impl NodeApi {
 
     async fn connect(&self) -> Result<Connection, String> {
         let connection = async {
-            let socket = TcpSocket::new_v4()?;
+            let socket = match self.address {
+                SocketAddr::V4(_) => TcpSocket::new_v4()?,
+                SocketAddr::V6(_) => TcpSocket::new_v6()?,
+            };
             socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
             socket.connect(self.address).await
         };
