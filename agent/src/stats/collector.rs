@@ -9,62 +9,22 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gantry_agent_core::observed::{ContainerState, ObservedPod};
-use gantry_agent_core::stats::figures::{Figures, Limits};
-use gantry_agent_core::stats::parse::{memory, net, process as proc_files};
 use gantry_agent_core::stats::rate::Rate;
-use gantry_agent_core::stats::resource;
-use gantry_agent_core::stats::summary::make::Reading;
 use gantry_agent_core::stats::text::{Identity, Labels};
 use jiff::Timestamp;
 
 use super::disks::Disks;
+use super::entry::{Entry, What};
 use super::files::Place;
 use super::group::{Depth, Group};
 use super::images::ImageNames;
 use super::limits;
-use super::processes::{self, Numbers};
+use super::processes::{self, Numbers, OwnFiles};
 use super::scratch::Scratch;
-use crate::cgroups::{Cgroups, Layout};
+use crate::cgroups::Cgroups;
 
-/// Limits are read again after this, because they change when a pod is resized, and so is everything of a cgroup that
-/// sleeps. Cgroups take turns, so that no scrape reads those of all.
-const LIMITS_LAST: Duration = Duration::from_secs(60);
 /// The cgroup that has everything.
 pub(super) const ROOT: &str = "/";
-
-/// What a cgroup is of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum What {
-    /// The machine.
-    Node,
-    /// A slice above pods, the agent's own, ...
-    System,
-    /// A pod's.
-    Pod,
-    /// A sandbox: the pod's network is its.
-    Sandbox,
-    /// A container.
-    Container,
-}
-
-/// One cgroup.
-#[derive(Debug)]
-pub(super) struct Entry {
-    pub(super) what: What,
-    pub(super) path: String,
-    pub(super) labels: Labels,
-    image: Option<Arc<str>>,
-    group: Group,
-    /// The last look that found it.
-    look: u64,
-    pub(super) limits: Limits,
-    limits_due: Instant,
-    open_files_limit: Option<i64>,
-    rate: Rate,
-    nano_cores: u64,
-    /// As last read; `None` when it is gone.
-    pub(super) figures: Option<Figures>,
-}
 
 /// A cgroup that should be read.
 struct Target<'a> {
@@ -91,29 +51,11 @@ pub(super) struct Collector {
     look: u64,
     pub(super) disks: Disks,
     scratch: Scratch,
-    turn: u32,
+    turn: u64,
+    own_files: OwnFiles,
     /// How many files may stay open, and how many do.
     budget: usize,
     kept: usize,
-}
-
-impl Entry {
-    /// For the summary.
-    pub(super) fn reading(&self) -> Option<Reading<'_>> {
-        Some(Reading {
-            figures: self.figures.as_ref()?,
-            limits: &self.limits,
-            nano_cores: self.nano_cores,
-        })
-    }
-
-    /// For `/metrics/resource`.
-    pub(super) fn resource(&self) -> Option<resource::Reading<'_>> {
-        Some(resource::Reading {
-            figures: self.figures.as_ref()?,
-            limits: &self.limits,
-        })
-    }
 }
 
 impl Collector {
@@ -129,6 +71,7 @@ impl Collector {
             disks: Disks::new(root_dir),
             scratch: Scratch::default(),
             turn: 0,
+            own_files: OwnFiles::default(),
             budget: processes::open_files_budget(),
             kept: 0,
         }
@@ -188,11 +131,14 @@ impl Collector {
         if !self.entries.values().any(|entry| entry.group.is_ours) {
             return;
         }
-        let mut known = Numbers::default();
-        for entry in self.entries.values() {
-            known.extend(entry.group.numbers());
-        }
-        let (files, sockets) = processes::own_files(&known);
+        let entries = &self.entries;
+        let (files, sockets) = self.own_files.count(self.kept, || {
+            let mut known = Numbers::default();
+            for entry in entries.values() {
+                known.extend(entry.group.numbers());
+            }
+            known
+        });
         for entry in self.entries.values_mut() {
             let ours = std::mem::take(&mut entry.group.is_ours);
             if let Some(figures) = entry.figures.as_mut().filter(|_| ours) {
@@ -215,7 +161,7 @@ impl Collector {
             identity: of_pod,
             image: None,
             since: sandbox.map(|sandbox| sandbox.created_at),
-            is_still: false,
+            is_still: self.is_still_above(&pod.uid),
         };
         self.read(&own, |cgroups| cgroups.cgroups.find_pod(&pod.uid), depth);
         let pods = self.entry(&pod.uid).filter(|entry| entry.look == self.look);
@@ -248,6 +194,13 @@ impl Collector {
             };
             self.read(&target, |known| known.find_below(&pod.uid, id), depth);
         }
+    }
+
+    /// Nothing ran in any pod of this one's class since the last look.
+    fn is_still_above(&self, uid: &str) -> bool {
+        let known = self.entry(uid).and_then(|entry| entry.path.rsplit_once('/'));
+        let above = known.and_then(|(above, _)| self.entry(above));
+        above.is_some_and(|above| above.look == self.look && above.group.is_still())
     }
 
     /// The cgroup of a container or sandbox, below its pod's.
@@ -283,7 +236,7 @@ impl Collector {
                 // There are others to read.
                 entry.group.close();
             }
-            entry.limits_due = now + LIMITS_LAST;
+            entry.limits_due = now + target.what.limits_last();
             entry.open_files_limit = None;
             entry.group.distrust();
         }
@@ -319,13 +272,14 @@ impl Collector {
         })?;
         // Entries that are opened together do not all come due together.
         self.turn = self.turn.wrapping_add(7);
-        let first = Duration::from_secs(u64::from(self.turn % 60));
+        let last = target.what.limits_last();
+        let first = Duration::from_secs(self.turn % last.as_secs());
         Some(Entry {
             what: target.what,
             labels: labels(target, &path),
             image: target.image.clone(),
             limits,
-            limits_due: Instant::now() + LIMITS_LAST + first,
+            limits_due: Instant::now() + last + first,
             open_files_limit: None,
             // The file systems' word for a cgroup's age is not good enough to divide by.
             rate: Rate::since(target.since.unwrap_or(self.boot)),
@@ -344,57 +298,4 @@ fn labels(target: &Target<'_>, path: &str) -> Labels {
         image: target.image.as_deref().unwrap_or_default(),
         ..target.identity
     })
-}
-
-impl Entry {
-    /// Brings the figures up to date; false when the cgroup is gone.
-    fn read(&mut self, layout: &Layout, is_still: bool, depth: Depth, scratch: &mut Scratch) -> bool {
-        let figures = self.figures.get_or_insert_with(|| Figures::new(Timestamp::now()));
-        let place = Place {
-            layout,
-            path: &self.path,
-            has_quota: self.limits.cpu_quota_us.is_some(),
-            is_still,
-        };
-        let there = self.group.read(&place, depth, figures, scratch);
-        if there {
-            self.complete(depth, scratch);
-        }
-        there
-    }
-
-    /// What is not in the cgroup's own files.
-    fn complete(&mut self, depth: Depth, scratch: &mut Scratch) {
-        let Some(figures) = &mut self.figures else { return };
-        if self.what == What::Node {
-            let meminfo = scratch.read_path(Path::new("/proc/meminfo")).map(memory::meminfo);
-            let meminfo = meminfo.unwrap_or_default();
-            limits::of_node(&mut self.limits, &meminfo);
-            // The root of version 2 has no figure of its own.
-            if let Some(memory) = figures.memory.as_mut().filter(|memory| memory.usage == 0) {
-                memory.usage = memory.rss.saturating_add(memory.cache);
-                memory.swap = meminfo.swap_total.saturating_sub(meminfo.swap_free);
-            }
-        }
-        self.nano_cores = self.rate.look(figures.at, figures.cpu.usage_ns);
-        if depth == Depth::Basic {
-            return;
-        }
-        let (first, has_network) = match self.what {
-            What::Node => (Some(1), true),
-            What::Sandbox => (self.group.first_process, true),
-            What::Container => (self.group.first_process, false),
-            What::System | What::Pod => (None, false),
-        };
-        let Some(pid) = first else { return };
-        if has_network {
-            let file = scratch.read_path(Path::new(&format!("/proc/{pid}/net/dev")));
-            figures.interfaces = file.map(net::interfaces);
-        }
-        if self.open_files_limit.is_none() {
-            let file = scratch.read_path(Path::new(&format!("/proc/{pid}/limits")));
-            self.open_files_limit = file.and_then(proc_files::open_files_limit);
-        }
-        figures.processes.open_files_limit = self.open_files_limit;
-    }
 }

@@ -12,16 +12,19 @@
 //! * Tasks: one, which measures volumes ([`volumes`]). There is no sampling in the background: figures are as old as the
 //!   question. Scrapes take turns on a thread of their own ([`reader`]).
 //!
-//! [`collector`]: which cgroups; [`group`]: one of them, open; [`files`]: what there is to read in it; [`limits`],
-//! [`processes`], [`disks`], [`usage`]: what is read elsewhere; [`images`], [`layers`]: what the runtime knows; [`summary`]: the JSON put together.
+//! [`collector`]: which cgroups; [`entry`]: one of them; [`group`]: its files, open; [`files`]: what there is to read in it; [`limits`],
+//! [`processes`], [`disks`], [`usage`]: what is read elsewhere; [`images`], [`layers`]: what the runtime knows;
+//! [`logs`]: what logs take; [`summary`]: the JSON put together.
 
 mod collector;
 mod disks;
+mod entry;
 mod files;
 mod group;
 mod images;
 mod layers;
 mod limits;
+mod logs;
 mod machine;
 mod processes;
 mod reader;
@@ -44,10 +47,12 @@ use gantry_agent_core::stats::resource::{self, Resources};
 use jiff::Timestamp;
 use serde::Serialize as _;
 
-use self::collector::{Collector, ROOT, What};
+use self::collector::{Collector, ROOT};
+use self::entry::What;
 use self::group::Depth;
 use self::images::ImageNames;
 use self::layers::LayerCache;
+use self::logs::LogSizes;
 pub(crate) use self::reader::Reader;
 use self::summary::{DiskParts, Facts, Maker};
 use self::volumes::Volumes;
@@ -85,6 +90,7 @@ struct Shared {
     collector: OnceLock<Mutex<Collector>>,
     images: tokio::sync::Mutex<ImageNames>,
     layers: LayerCache,
+    logs: LogSizes,
     volumes: Volumes,
     /// The buffer of the last text: it is used again when its answer has been sent.
     buffer: Mutex<Vec<u8>>,
@@ -118,6 +124,7 @@ impl Stats {
                 collector: OnceLock::new(),
                 images: tokio::sync::Mutex::default(),
                 layers: LayerCache::default(),
+                logs: LogSizes::default(),
                 volumes,
                 buffer: Mutex::default(),
             }),
@@ -184,6 +191,7 @@ impl Stats {
         self.collect(pods, images, depth, move |shared, collector, pods| {
             let disks = layers.as_deref().map(|layers| DiskParts {
                 layers,
+                logs: &shared.logs,
                 volumes: &shared.volumes,
                 room: summary::own_room(&shared.facts),
                 now: Timestamp::now(),
@@ -195,6 +203,7 @@ impl Stats {
                 disks,
             };
             let summary = maker.summary().ok_or(StatsError::Node)?;
+            shared.logs.keep(|key| collector.entry(key).is_some());
             // As the reference: indented by one space.
             let format = serde_json::ser::PrettyFormatter::with_indent(b" ");
             let mut json = serde_json::Serializer::with_formatter(Vec::new(), format);

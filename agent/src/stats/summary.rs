@@ -11,6 +11,7 @@ use jiff::Timestamp;
 
 use super::collector::{Collector, ROOT};
 use super::layers::Layers;
+use super::logs::LogSizes;
 use super::volumes::Volumes;
 use super::{disks, usage};
 
@@ -39,6 +40,7 @@ pub(super) struct Maker<'a> {
 /// What is only in the full answer.
 pub(super) struct DiskParts<'a> {
     pub(super) layers: &'a Layers,
+    pub(super) logs: &'a LogSizes,
     pub(super) volumes: &'a Volumes,
     /// The file system of the agent's directory.
     pub(super) room: Option<Room>,
@@ -131,7 +133,10 @@ impl Maker<'_> {
             .and_then(|entry| entry.reading());
         let full = self.disks.as_ref();
         let (volumes, ephemeral) = full
-            .map(|disks| disk_use(self.facts, disks, pod, &containers))
+            .map(|disks| {
+                let cpu_ns = own.map_or(0, |own| own.figures.cpu.usage_ns);
+                disk_use(self.facts, disks, (pod, cpu_ns), &containers)
+            })
             .unwrap_or_default();
         Some(api::Pod {
             pod_ref: api::PodRef {
@@ -163,8 +168,10 @@ impl Maker<'_> {
             Some(make::fs(layer.at, disks.layers.room, Some(layer.usage)))
         });
         let logs = full.map(|disks| {
-            let folder = log_folder(self.facts, pod).join(&container.name);
-            make::fs(disks.now, disks.room, usage::of_files(&folder))
+            let measure = || usage::of_files(&log_folder(self.facts, pod).join(&container.name));
+            let cpu_ns = reading.figures.cpu.usage_ns;
+            let usage = disks.logs.of(&container.id, cpu_ns, measure);
+            make::fs(disks.now, disks.room, usage)
         });
         Some(api::Container {
             name: container.name.clone(),
@@ -200,11 +207,11 @@ pub(super) fn log_bytes(facts: &Facts, pod: &ObservedPod) -> Vec<([String; 4], u
     used.collect()
 }
 
-/// The pod's volumes, and all that it has on the node's own disk.
+/// The volumes of the pod, which has used `cpu_ns` so far, and all that it has on the node's own disk.
 fn disk_use(
     facts: &Facts,
     disks: &DiskParts<'_>,
-    pod: &ObservedPod,
+    (pod, cpu_ns): (&ObservedPod, u64),
     containers: &[api::Container],
 ) -> (Vec<api::Volume>, Option<Fs>) {
     let known = disks.volumes.of(&pod.uid);
@@ -215,14 +222,17 @@ fn disk_use(
         claim: None,
     });
     let own = |usage| make::fs(disks.now, None, usage);
-    let hosts = facts.root_dir.join("pods").join(&pod.uid).join("etc-hosts");
+    let files = || {
+        let hosts = facts.root_dir.join("pods").join(&pod.uid).join("etc-hosts");
+        let both = [usage::of_files(&log_folder(facts, pod)), usage::of_file(&hosts)];
+        both.into_iter().flatten().reduce(|one, other| one + other)
+    };
     let mut parts: Vec<Fs> = containers
         .iter()
         .flat_map(|container| container.rootfs.into_iter().chain(container.logs))
         .collect();
     parts.extend(known.iter().filter(|volume| volume.is_ephemeral).map(fs));
-    parts.push(own(usage::of_files(&log_folder(facts, pod))));
-    parts.push(own(usage::of_file(&hosts)));
+    parts.push(own(disks.logs.of(&pod.uid, cpu_ns, files)));
     let whole = disks.room.map(|room| make::whole_fs(disks.now, room));
     let sum = whole.map(|whole| make::ephemeral(&whole, parts.iter()));
     (volumes.collect(), sum)

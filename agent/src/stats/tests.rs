@@ -11,7 +11,7 @@ use gantry_agent_core::resources::CpuQuota;
 use gantry_agent_core::stats::cadvisor::Row;
 use gantry_agent_core::stats::figures::Figures;
 
-use super::collector::Entry;
+use super::entry::Entry;
 use super::*;
 use crate::cgroups::{CgroupsConfig, Layout};
 use crate::runtime::CgroupDriver;

@@ -80,6 +80,7 @@ fn a_full_summary_has_disks() {
     };
     let disks = DiskParts {
         layers: &layers,
+        logs: &LogSizes::default(),
         volumes: &Volumes::idle(),
         room: summary::own_room(&facts),
         now: at(4),

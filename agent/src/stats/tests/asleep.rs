@@ -137,6 +137,26 @@ fn what_is_in_a_still_cgroup_is_still() {
 }
 
 #[test]
+fn pods_are_looked_at_when_something_ran_in_one_of_their_class() {
+    let tree = Tree::v1();
+    for (path, text) in V1_FILES {
+        tree.write(path, text);
+    }
+    let usage = |path: &str, nanos: &str| tree.write(&format!("cpuacct/{path}/cpuacct.usage"), nanos);
+    usage("kubepods", "80\n");
+    let mut collector = tree.collector();
+    let mut look = || {
+        collector.collect(&[running()], &ImageNames::default(), Depth::Basic);
+        entry(&collector, "12-34").reading().unwrap().figures.cpu.usage_ns
+    };
+    assert_eq!((look(), look()), (77, 77));
+    usage("kubepods/pod12-34", "78\n");
+    assert_eq!(look(), 77, "nothing ran in any");
+    usage("kubepods", "81\n");
+    assert_eq!((look(), look()), (78, 78));
+}
+
+#[test]
 fn a_cgroup_that_sleeps_holds_few_files() {
     let mut watched = Watched::new();
     watched.look(Depth::Full);
