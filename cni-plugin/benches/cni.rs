@@ -147,9 +147,10 @@ impl Bench<'_> {
             pods.iter().enumerate().map(one).collect()
         };
         let [adds, dels] = commands.map(each);
-        drop(pods);
-        let pods: Vec<_> = (0..options.at_once).map(|_| Namespace::new()).collect();
-        let [adds_at_once, dels_at_once] = commands.map(|command| self.at_once(command, &pods));
+        let crowd: Vec<_> = (0..options.at_once).map(|_| Namespace::new()).collect();
+        let [adds_at_once, dels_at_once] = commands.map(|command| self.at_once(command, &crowd));
+        // Not before: the kernel takes namespaces apart under the lock that ADD and DEL need.
+        drop((pods, crowd));
         let columns = [adds, dels].map(|times| quantiles(&times)).join(" | ");
         let bursts = [adds_at_once, dels_at_once].map(|(times, each)| {
             let times = quantiles(&times);
