@@ -30,6 +30,7 @@ mod execute;
 mod fault;
 mod lease;
 mod masquerade;
+mod memory;
 mod netlink;
 mod netns;
 mod owner;
