@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ListParams, PostParams};
 use serde_json::json;
 
+use crate::Extent;
 use crate::figures::{Figures, percentile};
 use crate::process::Process;
 
@@ -23,6 +24,7 @@ const DEADLINE: Duration = secs(180);
 const SLEEP: &str = "sleep 100000";
 
 struct Bench {
+    extent: Extent,
     test: Test,
     agent: Process,
     api: NodeApi,
@@ -34,10 +36,13 @@ struct Measured {
     cpu: Duration,
 }
 
-pub(crate) fn measure() -> Figures {
+pub(crate) fn measure(extent: Extent) -> Figures {
     let test = Test::start("bench-api");
-    crate::pods::clear_node(&test);
+    if extent == Extent::Full {
+        crate::pods::clear_node(&test);
+    }
     let bench = Bench {
+        extent,
         agent: Process::of("kubelet", NODE),
         api: NodeApi::of_api_server(&test, NODE),
         test,
@@ -72,12 +77,13 @@ impl Bench {
 
     /// What came before is over: caches are warm, statuses are sent.
     fn settle(&self) {
-        std::thread::sleep(secs(15));
+        std::thread::sleep(self.extent.of(secs(15), secs(1)));
     }
 
     fn create_pods(&self) {
         let api = self.test.api::<Pod>();
-        let made = stream::iter(0..PODS).map(|number| {
+        let count = self.extent.of(PODS, 3);
+        let made = stream::iter(0..count).map(|number| {
             let api = api.clone();
             let pod = json!({
                 "metadata": {"name": format!("pod-{number}")},
@@ -106,7 +112,7 @@ impl Bench {
         poll(DEADLINE, "all pods are ready", || {
             let all = self.test.cluster.request(api.list(&ListParams::default())).ok()?;
             let ready = all.items.iter().filter(|pod| pods::ready(pod)).count();
-            (ready >= PODS).then_some(())
+            (ready >= count).then_some(())
         });
     }
 }

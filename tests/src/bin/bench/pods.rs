@@ -12,13 +12,12 @@ use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::runtime::watcher::{Event, watcher};
 use kube::{Api, ResourceExt};
 
+use crate::Extent;
 use crate::figures::{Figures, percentile};
 use crate::process::Process;
 
 /// A node's default maximum.
 const FULL: usize = 110;
-const RUNS: usize = 20;
-const IDLE: Duration = secs(30);
 const DEADLINE: Duration = secs(180);
 
 /// A change that the API server told of.
@@ -28,15 +27,18 @@ enum Seen {
 }
 
 struct Bench {
+    extent: Extent,
     test: Test,
     seen: mpsc::Receiver<(Seen, Instant)>,
 }
 
-pub(crate) fn measure() -> Figures {
+pub(crate) fn measure(extent: Extent) -> Figures {
     let test = Test::start("bench-pods");
-    clear_node(&test);
+    if extent == Extent::Full {
+        clear_node(&test);
+    }
     let seen = watch(&test);
-    let bench = Bench { test, seen };
+    let bench = Bench { extent, test, seen };
     let mut figures = Figures::default();
     bench.one_at_a_time(&mut figures);
     bench.full_node(&mut figures);
@@ -167,7 +169,7 @@ impl Bench {
 
     fn one_at_a_time(&self, figures: &mut Figures) {
         let (mut ready, mut gone) = (Vec::new(), Vec::new());
-        for run in 0..RUNS {
+        for run in 0..self.extent.of(20, 1) {
             let name = [format!("one-{run}")];
             ready.extend(self.ready(&name));
             gone.extend(self.gone(&name));
@@ -186,7 +188,9 @@ impl Bench {
 
     fn full_node(&self, figures: &mut Figures) {
         let agent = Process::of("kubelet", "node-1");
-        let names: Vec<_> = (0..FULL).map(|n| format!("full-{n}")).collect();
+        let names: Vec<_> = (0..self.extent.of(FULL, 3))
+            .map(|n| format!("full-{n}"))
+            .collect();
         let before = agent.cpu();
         let mut ready = self.ready(&names);
         let start_cpu = agent.cpu() - before;
@@ -202,10 +206,10 @@ impl Bench {
         );
         figures.add_time("110 pods at once: agent CPU", start_cpu, "");
         // What the start left behind is done: caches are warm, statuses are sent.
-        std::thread::sleep(secs(10));
+        std::thread::sleep(self.extent.of(secs(10), secs(1)));
         figures.add(
             "agent at 110 idle pods: CPU",
-            agent.millicores(IDLE),
+            agent.millicores(self.extent.of(secs(30), secs(1))),
             "millicores",
             "0.1 x",
         );

@@ -9,15 +9,13 @@ use futures::{StreamExt, stream};
 use gantry_tests::cluster::{NetNs, Test, pods, secs};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
+use crate::Extent;
 use crate::figures::{Figures, percentile};
 use crate::process::Process;
 
-const PODS: usize = 1000;
-const POLICIES: usize = 100;
-const CHANGES: usize = 50;
 /// Requests in flight while the cluster is filled.
 const AT_ONCE: usize = 16;
 const FILLING: Duration = secs(300);
@@ -32,12 +30,13 @@ const NOWHERE: &str = "nowhere";
 type Change = fn(&Bench, bool);
 
 struct Bench {
+    extent: Extent,
     test: Test,
     client: NetNs,
     server: SocketAddr,
 }
 
-pub(crate) fn measure() -> Figures {
+pub(crate) fn measure(extent: Extent) -> Figures {
     let test = Test::start("bench-policies");
     for (name, labels) in [("server", "app: app-0"), ("client", "gate: open")] {
         test.create::<Pod>(&format!(
@@ -48,6 +47,7 @@ pub(crate) fn measure() -> Figures {
     let [server, client] = ["server", "client"].map(|name| test.wait_ready(name));
     let listener = test.net_of(&server).listen(pods::ip(&server));
     let bench = Bench {
+        extent,
         client: test.net_of(&client),
         server: listener.local_addr().expect("a listener has an address"),
         test,
@@ -60,6 +60,7 @@ pub(crate) fn measure() -> Figures {
     bench.changes("1,000 pods, 100 policies", &mut figures, "< 100 ms");
     let proxy = Process::of_proxy(bench.test.cluster, "node-1");
     figures.add("proxy: RSS", proxy.rss_mib(), "MiB", "< 40 MiB");
+    bench.remove_node();
     figures
 }
 
@@ -117,6 +118,7 @@ impl Bench {
 
     /// Pods and policies that have nothing to do with the two pods but to be looked through.
     fn fill(&self) {
+        let (count, policies) = self.extent.of((1000, 100), (10, 4));
         let start = Instant::now();
         let node: Node = serde_json::from_value(json!({"metadata": {"name": NOWHERE}})).expect("a Node");
         let nodes = Api::<Node>::all(self.test.cluster.client());
@@ -124,7 +126,7 @@ impl Bench {
         let made = nodes.create(&params, &node);
         self.test.cluster.request(made).expect("a Node is created");
         let pods = self.test.api::<Pod>();
-        let made = stream::iter(0..PODS).map(|number| {
+        let made = stream::iter(0..count).map(|number| {
             let pods = pods.clone();
             async move {
                 let (name, object, status) = pod(number);
@@ -140,15 +142,22 @@ impl Bench {
             .within(FILLING, made.buffer_unordered(AT_ONCE).count())
             .expect("the pods are created");
         // The gate is one of them.
-        for number in 1..POLICIES {
+        for number in 1..policies {
             self.create_policy(&format!("policy-{number}"), &policy(number));
         }
-        eprintln!("  {PODS} pods and {POLICIES} policies in {:?}", start.elapsed());
+        eprintln!("  {count} pods and {policies} policies in {:?}", start.elapsed());
         // What comes after everything is in force: so is everything.
         self.set_gate(false);
         self.lets_through(false, Instant::now());
         self.set_gate(true);
         self.lets_through(true, Instant::now());
+    }
+
+    fn remove_node(&self) {
+        let nodes = Api::<Node>::all(self.test.cluster.client());
+        let params = DeleteParams::default();
+        let deleted = self.test.cluster.request(nodes.delete(NOWHERE, &params));
+        deleted.expect("a Node is deleted");
     }
 
     fn set_gate(&self, open: bool) {
@@ -207,8 +216,9 @@ impl Bench {
                 change(self, open);
                 self.lets_through(open, Instant::now())
             };
-            let (mut denied, mut allowed): (Vec<_>, Vec<_>) =
-                (0..CHANGES).map(|_| (times(false), times(true))).unzip();
+            let (mut denied, mut allowed): (Vec<_>, Vec<_>) = (0..self.extent.of(50, 1))
+                .map(|_| (times(false), times(true)))
+                .unzip();
             for (how, times) in [("denies", &mut denied), ("allows", &mut allowed)] {
                 for (name, part) in [("p50", 0.5), ("p99", 0.99)] {
                     let what = format!("at {at}: a {what} {how}, {name}");
@@ -217,7 +227,7 @@ impl Bench {
             }
         }
         #[allow(clippy::cast_precision_loss, reason = "some hundreds")]
-        let count = (4 * CHANGES) as f64;
+        let count = (4 * self.extent.of(50, 1)) as f64;
         let spent = (proxy.cpu() - cpu).as_secs_f64() * 1000.0 / count;
         figures.add(&format!("at {at}: proxy CPU for a change"), spent, "ms", "");
     }

@@ -7,16 +7,16 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt, stream};
-use gantry_tests::cluster::{Machine, NetNs, Test, poll, secs};
+use gantry_tests::cluster::{Machine, NetNs, NodeProxy, Test, poll, secs};
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::PostParams;
 use serde_json::json;
 
+use crate::Extent;
 use crate::figures::{Figures, percentile};
 use crate::process::Process;
 
-const CHANGES: usize = 50;
 /// Requests in flight while the cluster is filled: the API server keeps all ClusterIPs in one object, and more writers
 /// only make each other try again.
 const AT_ONCE: usize = 16;
@@ -27,33 +27,30 @@ const FILLING: Duration = secs(900);
 const ATTEMPT: Duration = Duration::from_millis(2);
 
 struct Bench {
+    extent: Extent,
     /// How many there are.
     services: usize,
     /// How many endpoints each has.
     endpoints: usize,
     test: Test,
-    unit: &'static str,
+    proxy: NodeProxy,
     node: NetNs,
     /// What really answers, outside of the cluster.
     server: SocketAddr,
 }
 
-pub(crate) fn measure(services: usize, endpoints: usize) -> Figures {
+pub(crate) fn measure(extent: Extent, services: usize, endpoints: usize) -> Figures {
     let test = Test::start("bench-services");
-    let unit = if test.cluster.is_reference("proxy") {
-        "kube-proxy"
-    } else {
-        "gantry-proxy"
-    };
     let listener = NetNs::outside().listen(IpAddr::from([10, 77, 0, 1]));
     let server = listener.local_addr().expect("a listener has an address");
     std::thread::spawn(move || accept(&listener));
     let node = NetNs::of_machine(&Machine::named("node-1"));
     let bench = Bench {
+        extent,
         services,
         endpoints,
+        proxy: NodeProxy::on(test.cluster, "node-1"),
         test,
-        unit,
         node,
         server,
     };
@@ -73,7 +70,7 @@ pub(crate) fn measure(services: usize, endpoints: usize) -> Figures {
     );
     figures.add(
         "proxy after 50 changes: RSS",
-        Process::of(unit, "node-1").rss_mib(),
+        bench.proxy().rss_mib(),
         "MiB",
         "< 40 MiB",
     );
@@ -130,6 +127,10 @@ fn nobody(service: usize, endpoint: usize) -> String {
 }
 
 impl Bench {
+    fn proxy(&self) -> Process {
+        Process::of_proxy(self.test.cluster, "node-1")
+    }
+
     /// Services whose endpoints nobody asks.
     fn fill(&self) {
         let start = Instant::now();
@@ -204,7 +205,7 @@ impl Bench {
     /// New services, one after the other; their addresses.
     fn changes(&self, at: &str, figures: &mut Figures, target: &str) -> Vec<SocketAddr> {
         let prefix = at.replace([' ', ','], "");
-        let (addresses, mut times): (Vec<_>, Vec<_>) = (0..CHANGES)
+        let (addresses, mut times): (Vec<_>, Vec<_>) = (0..self.extent.of(50, 2))
             .map(|n| {
                 let address = self.create(&format!("new-{prefix}-{n}"));
                 (address, self.answers(address, Instant::now(), DEADLINE))
@@ -235,10 +236,14 @@ impl Bench {
 
     /// The proxy starts on a node without any rule of its own.
     fn first_load(&self, figures: &mut Figures) {
+        let Some(unit) = self.proxy.unit() else {
+            // A pod, which is replaced and not stopped: there is no bench of it.
+            return self.proxy.kill();
+        };
         let machine = Machine::named("node-1");
-        let stopped = machine.stop(self.unit);
+        let stopped = machine.stop(unit);
         machine.run(&[
-            &format!("/usr/bin/{}", self.unit),
+            &self.proxy.program(),
             "--config=/var/lib/kube-proxy/config.conf",
             "--cleanup",
         ]);
@@ -246,7 +251,7 @@ impl Bench {
         let start = Instant::now();
         drop(stopped);
         let took = self.answers(address, start, DEADLINE);
-        let proxy = Process::of(self.unit, "node-1");
+        let proxy = self.proxy();
         figures.add_time(&format!("first load of {} services", self.services), took, "");
         // From the last object's arrival on: a program writes nothing before.
         figures.add(

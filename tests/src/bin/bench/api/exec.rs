@@ -5,12 +5,12 @@ use gantry_tests::cluster::{NodeApi, Session, secs};
 use super::{Bench, NODE};
 use crate::figures::Figures;
 
-const RUNS: usize = 50;
 /// The channel that tells how the command ended.
 const STATUS: u8 = 3;
 
 impl Bench {
     pub(super) fn exec(&self, figures: &mut Figures) {
+        let runs = self.extent.of(50, 1);
         let spec = format!(
             "{{nodeName: {NODE}, containers: [{{name: c, image: 'busybox:1.36', command: [sleep, '100000']}}]}}"
         );
@@ -21,7 +21,7 @@ impl Bench {
             "/api/v1/namespaces/{}/pods/runs/exec?command=true&stdout=true&stderr=true",
             self.test.namespace()
         );
-        let mut straight = self.repeat(RUNS, || {
+        let mut straight = self.repeat(runs, || {
             // As kubectl does.
             let session = Session::begin_with(&api, &path, "v5.channel.k8s.io");
             let status = session.and_then(|mut session| session.rest(STATUS, secs(30)));
@@ -31,7 +31,7 @@ impl Bench {
         });
         straight.add_times(figures, "exec true through the API server", "1 x");
         figures.add("exec true: agent CPU", straight.cpu_millis(), "ms", "");
-        let mut kubectl = self.repeat(RUNS, || {
+        let mut kubectl = self.repeat(runs, || {
             self.test.kubectl(&["exec", "runs", "--", "true"]);
         });
         kubectl.add_times(figures, "kubectl exec true", "1 x");

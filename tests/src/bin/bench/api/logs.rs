@@ -10,12 +10,8 @@ use kube::ResourceExt;
 use super::{Bench, NODE};
 use crate::figures::Figures;
 
-/// The size of the large log's file.
-const LOG_MIB: u32 = 32;
 const MIB: f64 = 1024.0 * 1024.0;
 const READS: usize = 2;
-/// What is written while it is followed.
-const LINES: u32 = 400_000;
 const DEADLINE: Duration = secs(180);
 
 impl Bench {
@@ -23,8 +19,9 @@ impl Bench {
         let pod = ended(&self.test, "large", "echo it begins");
         // The container has ended, so nobody rotates this file.
         let line = "2026-01-01T00:00:00.000000000Z stdout F 0123456789 0123456789 0123456789 0123456789 0123456789 0123456789";
+        let size_mib = self.extent.of(32, 1);
         Machine::named(NODE).sh(&format!(
-            "yes '{line}' | head -c {LOG_MIB}M >{}/0.log",
+            "yes '{line}' | head -c {size_mib}M >{}/0.log",
             folder(&self.test, &pod)
         ));
         self.whole(figures);
@@ -82,8 +79,9 @@ impl Bench {
     /// Lines as they are written, with rotation in between.
     #[expect(clippy::cast_precision_loss, reason = "some hundred thousand lines")]
     fn followed(&self, figures: &mut Figures) {
+        let written: u32 = self.extent.of(400_000, 1000);
         let script =
-            format!("sleep 3; yes 0123456789012345678901234567890123456789 | head -n {LINES}; sleep 3");
+            format!("sleep 3; yes 0123456789012345678901234567890123456789 | head -n {written}; sleep 3");
         self.test.pod("writes", &once(&script));
         self.test.wait_ready("writes");
         let path = format!("/containerLogs/{}/writes/c?follow=true", self.test.namespace());
@@ -107,7 +105,7 @@ impl Bench {
         );
         figures.add(
             "log followed: lines lost",
-            f64::from(LINES) - lines as f64,
+            f64::from(written) - lines as f64,
             "",
             "0",
         );

@@ -10,7 +10,6 @@ use hyper_util::rt::TokioIo;
 use super::Bench;
 use crate::figures::Figures;
 
-const SCRAPES: usize = 30;
 /// Between two scrapes: pods that work have all done something.
 const PAUSE: Duration = Duration::from_millis(1100);
 const ANSWER: Duration = Duration::from_secs(30);
@@ -25,7 +24,7 @@ impl Bench {
             // The first one finds out what there is.
             self.scrape(&mut connection, page);
             let mut times = Vec::new();
-            let mut measured = self.repeat(SCRAPES, || {
+            let mut measured = self.repeat(self.extent.of(30, 1), || {
                 std::thread::sleep(PAUSE);
                 let start = std::time::Instant::now();
                 bytes = self.scrape(&mut connection, page);
@@ -36,7 +35,7 @@ impl Bench {
             figures.add(&format!("{what}: agent CPU"), measured.cpu_millis(), "ms", target);
             measured.add_times(figures, &what, "");
             #[expect(clippy::cast_precision_loss, reason = "some megabytes")]
-            figures.add(&format!("{what}: size"), bytes as f64 / 1024.0, "KiB", "");
+            figures.add(&format!("{what}: size as sent"), bytes as f64 / 1024.0, "KiB", "");
         }
     }
 

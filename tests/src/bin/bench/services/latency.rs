@@ -10,6 +10,7 @@ use crate::figures::{Figures, percentile};
 
 /// Connections in a row; the kernel's port numbers last for more.
 const CONNECTIONS: usize = 5000;
+const FEW: usize = 50;
 
 impl Bench {
     /// Connects from the node to services that answer, by turns; the median in microseconds.
@@ -37,7 +38,7 @@ impl Bench {
 
     fn connect_times(&self, to: &[SocketAddr]) -> Vec<Duration> {
         self.node.run(|| {
-            let turns = to.iter().cycle().take(CONNECTIONS);
+            let turns = to.iter().cycle().take(self.extent.of(CONNECTIONS, FEW));
             turns
                 .map(|address| connect(*address).expect("a service answers"))
                 .collect()

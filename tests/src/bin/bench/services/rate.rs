@@ -14,9 +14,7 @@ use serde_json::json;
 
 use super::{ATTEMPT, Bench, DEADLINE, nobody};
 use crate::figures::{Figures, percentile};
-use crate::process::Process;
 
-const TIME: Duration = secs(60);
 const BETWEEN: Duration = Duration::from_millis(10);
 /// Requests in flight.
 const AT_ONCE: usize = 16;
@@ -30,11 +28,11 @@ impl Bench {
         let slices = self.test.api::<EndpointSlice>();
         let size = (self.services, self.endpoints);
         let background = change_steadily(slices, size, Arc::clone(&over), Arc::clone(&made));
-        let proxy = Process::of(self.unit, "node-1");
+        let proxy = self.proxy();
         let (cpu, start) = (proxy.cpu(), Instant::now());
         self.test.cluster.spawn(background);
-        let mut times = Vec::new();
-        while start.elapsed() < TIME {
+        let (mut times, time) = (Vec::new(), self.extent.of(secs(60), secs(2)));
+        while start.elapsed() < time {
             times.push(self.time_a_change(address));
         }
         let (spent, took) = (proxy.cpu() - cpu, start.elapsed());
