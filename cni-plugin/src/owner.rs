@@ -135,4 +135,13 @@ mod tests {
             assert_eq!(Mac::parse(bad), None, "{bad}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_a_mac_or_not(text in "([0-9a-fA-F]{1,3}[:-]?){0,7}|.{0,20}") {
+            if let Some(mac) = Mac::parse(&text) {
+                proptest::prop_assert_eq!(mac.to_string(), text.replace('-', ":").to_lowercase());
+            }
+        }
+    }
 }

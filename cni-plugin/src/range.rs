@@ -222,6 +222,8 @@ fn offset_in(subnet: IpNetwork, address: IpAddr) -> Result<u32, RangeError> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn range(subnet: &str, start: Option<&str>, end: Option<&str>) -> Result<Range, RangeError> {
@@ -291,5 +293,44 @@ mod tests {
         let c = range("10.1.2.0/24", Some("10.1.2.21"), None).unwrap();
         assert!(a.overlaps(&b) == b.overlaps(&a));
         assert!(!a.overlaps(&c) && !c.overlaps(&a));
+    }
+
+    /// Addresses of both families, close to each other and to the ends of both.
+    fn address() -> impl Strategy<Value = String> {
+        prop_oneof![
+            "(0|10|255)\\.(0|255)\\.(0|1|255)\\.[0-9]{1,3}",
+            "(|ffff|fd00|fd00:1)::(ffff:)?[0-9a-f]{0,4}",
+            "::ffff:10\\.0\\.0\\.[0-9]",
+            ".{0,12}",
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_range_in_its_subnet_or_refused(
+            network in address(),
+            prefix in prop_oneof![(0_u8..=129).prop_map(|prefix| format!("/{prefix}")), ".{0,3}"],
+            start in proptest::option::of(address()),
+            end in proptest::option::of(address()),
+            gateway in proptest::option::of(address()),
+        ) {
+            let subnet = network + &prefix;
+            let text = RangeText {
+                subnet: &subnet,
+                start: start.as_deref(),
+                end: end.as_deref(),
+                gateway: gateway.as_deref(),
+            };
+            if let Ok(range) = Range::parse(&text) {
+                prop_assert!(range.first <= range.last && range.last < MAX_ADDRESSES);
+                for offset in [range.first, range.last] {
+                    let address = range.address(offset);
+                    prop_assert!(range.subnet.contains(address));
+                    let leased = (address != range.gateway).then_some(offset);
+                    prop_assert_eq!(range.offset(address), leased);
+                }
+                prop_assert!(range.overlaps(&range.clone()));
+            }
+        }
     }
 }

@@ -164,7 +164,9 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
-    use rcgen::CertificateParams;
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    use proptest::prelude::*;
+    use rcgen::{CertificateParams, KeyPair};
 
     use super::*;
 
@@ -200,6 +202,29 @@ mod tests {
             b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
         ] {
             assert_eq!(validity(pem), None);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_change_of_a_certificate_is_read_or_refused(
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+        ) {
+            let key = KeyPair::generate().unwrap();
+            let names = vec!["node-1".to_owned(), "10.0.0.1".to_owned(), "fd00::1".to_owned()];
+            let made = CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
+            let mut der = made.der().to_vec();
+            for (index, byte) in &changes {
+                let at = index.index(der.len());
+                der[at] = *byte;
+            }
+            let text = format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", STANDARD.encode(der));
+            let _ = not_after(text.as_bytes());
+            let read = super::names(text.as_bytes());
+            if changes.is_empty() {
+                let (hosts, ips) = read.unwrap();
+                prop_assert_eq!((hosts.len(), ips.len()), (1, 2));
+            }
         }
     }
 }

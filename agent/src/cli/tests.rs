@@ -1,5 +1,7 @@
 use std::{fs, time::Duration};
 
+use proptest::prelude::*;
+
 use super::*;
 
 fn run(args: &[&str]) -> Result<Invocation, ConfigError> {
@@ -183,4 +185,18 @@ fn flags_without_effect_are_named() {
         notices.contains("--lock-file") && notices.contains("--exit-on-lock-contention"),
         "{notices}"
     );
+}
+
+proptest! {
+    #[test]
+    fn no_command_line_makes_it_panic(args in prop::collection::vec(".{0,20}", 0..4)) {
+        let _ = run(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn no_value_of_any_flag_makes_it_panic(index in any::<prop::sample::Index>(), value in ".{0,20}|[a-z0-9=:,.%<-]{0,20}") {
+        let flags: Vec<_> = FIELDS.iter().map(|field| field.flag).filter(|flag| !flag.is_empty()).chain(PLAIN.iter().copied()).collect();
+        let flag = flags[index.index(flags.len())];
+        let _ = run(&[&format!("--{flag}={value}")]);
+    }
 }

@@ -179,6 +179,8 @@ fn make(host: &str, certificate: &Path, key: &Path) -> Result<(), CertificateErr
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::{config::testing, server::testing::Authority};
 
@@ -251,5 +253,15 @@ mod tests {
         let pair = Authority::new().serving("node-1");
         fs::write(bootstrap::serving_file(&config), pair.pem + &pair.key_pem).unwrap();
         assert_eq!(shown(&serving), Some(pair.chain[0].to_vec()));
+    }
+
+    proptest! {
+        #[test]
+        fn rubbish_is_no_pair(bytes: Vec<u8>, inside in "[A-Za-z0-9+/=\n]{0,120}", kind in "CERTIFICATE|PRIVATE KEY|EC PRIVATE KEY") {
+            let block = format!("-----BEGIN {kind}-----\n{inside}\n-----END {kind}-----\n");
+            for text in [&bytes[..], block.as_bytes()] {
+                prop_assert!(pair(text, text).is_err());
+            }
+        }
     }
 }

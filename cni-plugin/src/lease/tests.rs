@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, HashSet};
+use std::os::unix::fs::FileExt;
 
 use proptest::prelude::*;
 
@@ -171,5 +172,30 @@ proptest! {
         for (address, number) in model {
             prop_assert!(leases.holds(&set, owner(number), address).unwrap());
         }
+    }
+
+    /// Whatever is in the file behind its header, an address is of the range, and had by nobody before.
+    #[test]
+    fn any_table_can_be_used(cursor: u32, slots in proptest::collection::vec((any::<[u8; 20]>(), 0_u8..4), 0..24)) {
+        let dir = tempfile::tempdir().unwrap();
+        let set = set("10.1.2.0/27", Some("10.1.2.5"), Some("10.1.2.20"));
+        let mut leases = Leases::open(dir.path(), "net").unwrap();
+        leases.allocate(&set, owner(1), "x", None).unwrap();
+        let file = File::options().write(true).open(dir.path().join("net/10.1.2.0-27.leases")).unwrap();
+        file.write_all_at(&cursor.to_le_bytes(), 56).unwrap();
+        for (at, (start, state)) in (4096_u64..).step_by(32).zip(&slots) {
+            file.write_all_at(start, at).unwrap();
+            file.write_all_at(&[*state], at + 20).unwrap();
+        }
+        let taken = |number: usize| slots.get(number).is_some_and(|(_, state)| *state == 1);
+        match leases.allocate(&set, owner(2), "x", None) {
+            Ok(lease) => {
+                let IpAddr::V4(address) = lease.address.ip() else { unreachable!("{lease:?}") };
+                let number = usize::from(address.octets()[3]);
+                prop_assert!((5..=20).contains(&number) && !taken(number));
+            }
+            Err(_) => prop_assert!((5..=20).all(taken)),
+        }
+        leases.release(owner(2)).unwrap();
     }
 }

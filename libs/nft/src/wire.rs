@@ -256,6 +256,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn no_bytes_make_the_reader_panic(bytes: Vec<u8>) {
+            let _ = read_comment(&bytes, 0);
             for message in Messages(&bytes) {
                 for (_, payload) in message.attrs() {
                     Attrs(payload).for_each(drop);

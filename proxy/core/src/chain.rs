@@ -83,16 +83,26 @@ impl FromStr for Part {
     type Err = ();
 
     fn from_str(name: &str) -> Result<Self, ()> {
-        let learner = |target, secs: &str| secs.parse().map(|secs| Self::Learner(target, secs));
+        let learner = |target, secs: &str| number(secs).map(|secs| Self::Learner(target, secs));
         if let Some(bits) = name.strip_prefix("fw-") {
-            bits.parse().map(Self::Sources).map_err(drop)
+            number(bits).map(Self::Sources)
         } else if let Some(secs) = name.strip_prefix("learn-") {
-            learner(Target::Address, secs).map_err(drop)
+            learner(Target::Address, secs)
         } else if let Some(secs) = name.strip_prefix("np-learn-") {
-            learner(Target::NodePort, secs).map_err(drop)
+            learner(Target::NodePort, secs)
         } else {
             name.parse().map(Self::Balancer)
         }
+    }
+}
+
+/// A number as it is written here: another spelling (`+1`, `01`) is the name of something else.
+fn number<T: FromStr + fmt::Display>(text: &str) -> Result<T, ()> {
+    let number: T = text.parse().map_err(drop)?;
+    if number.to_string() == text {
+        Ok(number)
+    } else {
+        Err(())
     }
 }
 
@@ -154,7 +164,7 @@ impl FromStr for Chain {
             "npaffl" => (Target::NodePort, Scope::Local, true),
             _ => return Err(()),
         };
-        let count = count.parse().map_err(drop)?;
+        let count = number(count)?;
         if count == 0 {
             Err(())
         } else {
@@ -195,6 +205,18 @@ mod tests {
         }
         for other in ["lb-", "lb-0", "lb", "prerouting", "no-endpoints", "xx-1", "lb--1"] {
             assert_eq!(other.parse::<Chain>(), Err(()), "{other}");
+        }
+    }
+
+    proptest::proptest! {
+        /// Another spelling is another chain in the kernel, and not ours.
+        #[test]
+        fn only_the_name_that_is_written_is_read(
+            name in "(lb|npl|aff|npaffl|learn|np-learn|fw)-[-+ 0-9]{0,11}|.{0,12}",
+        ) {
+            if let Ok(part) = name.parse::<Part>() {
+                proptest::prop_assert_eq!(part.to_string(), name);
+            }
         }
     }
 }

@@ -120,4 +120,19 @@ mod tests {
             assert_eq!(text.parse::<GoDuration>().unwrap().to_string(), text);
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_a_duration_or_not(text in "[-+]?([0-9.]{0,25}(ns|us|µs|ms|s|m|h|x)?){0,4}|.{0,20}") {
+            let _ = text.parse::<GoDuration>();
+        }
+
+        #[test]
+        fn what_is_written_is_read(millis in 0..u64::MAX / 1000) {
+            // A fraction of a second is not written beside minutes.
+            let millis = if millis >= 60_000 { millis / 1000 * 1000 } else { millis };
+            let duration = GoDuration(Duration::from_millis(millis));
+            proptest::prop_assert_eq!(duration.to_string().parse(), Ok(duration));
+        }
+    }
 }

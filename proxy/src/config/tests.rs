@@ -1,3 +1,6 @@
+use proptest::prelude::*;
+use serde_json::json;
+
 use super::*;
 
 /// What kubeadm writes.
@@ -203,4 +206,34 @@ fn each_family_has_its_ranges() {
         all.node_ports.ipv4,
         NodePortRule::Ranges(vec![range("192.0.2.0/24")])
     );
+}
+
+proptest! {
+    #[test]
+    fn any_file_is_a_configuration_or_refused(text in "\\PC{0,120}|([a-zA-Z]{1,9}: ?[\\[{]?[a-z0-9\"':,/-]{0,9}[\\]}]?\n){0,5}") {
+        for text in [with(&text), text] {
+            if let Ok(loaded) = parse(Source::Text(&text)) {
+                let _ = Settings::new(loaded.file, None, "node-1");
+            }
+        }
+    }
+
+    #[test]
+    fn no_value_of_any_field_makes_it_panic(index in any::<prop::sample::Index>(), text in "\\PC{0,30}", number: i64, flag: bool) {
+        let Ok(Value::Object(known)) = serde_json::to_value(File::default().completed()) else { unreachable!() };
+        let mut paths = Vec::new();
+        for (name, value) in &known {
+            match value.as_object() {
+                Some(fields) => paths.extend(fields.keys().map(|field| vec![name, field])),
+                None => paths.push(vec![name]),
+            }
+        }
+        let path = &paths[index.index(paths.len())];
+        for value in [json!(text), json!(number), json!(flag), json!([text]), json!({&text: text}), Value::Null] {
+            let fields = path.iter().rev().fold(value, |inner, name| json!({name.as_str(): inner}));
+            if let Ok(loaded) = of_fields(fields) {
+                let _ = Settings::new(loaded.file, None, "node-1");
+            }
+        }
+    }
 }

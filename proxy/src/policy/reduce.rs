@@ -166,8 +166,11 @@ fn port(port: &NetworkPolicyPort) -> Result<PortMatch, Misfit> {
         None => PortMatch::All(protocol),
         Some(IntOrString::String(name)) => PortMatch::Named(protocol, name.as_str().into()),
         Some(IntOrString::Int(first)) => {
-            let last = port.end_port.unwrap_or(*first);
-            PortMatch::Range(protocol, number(*first)?, number(last)?)
+            let (first, last) = (number(*first)?, number(port.end_port.unwrap_or(*first))?);
+            if last < first {
+                return Err(misfit());
+            }
+            PortMatch::Range(protocol, first, last)
         }
     })
 }

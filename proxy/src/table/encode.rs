@@ -280,6 +280,7 @@ mod tests {
     use super::*;
     use gantry_nft::Family;
     use gantry_proxy_core::chain::{Chain, Scope, Target};
+    use proptest::prelude::*;
     use std::num::NonZeroU32;
 
     /// One of each kind, and what decodes from them.
@@ -344,5 +345,30 @@ mod tests {
             let back: Option<Vec<_>> = decode(Family::Ipv4, set, run.iter().map(Encoded::raw));
             assert_eq!(back, Some(vec![all]));
         });
+    }
+
+    proptest! {
+        #[test]
+        fn any_element_of_any_set_is_read_or_foreign(
+            set in "(pod-cidrs|service-cidrs|node-ips|hairpin|(np-)?endpoints|ext-masq|np-local|fw-services|fw-[0-9]{1,3}|(np-)?learn|services(-near)?|nodeports|(np-)?affinity|.{0,8})",
+            listed in prop::collection::vec((prop::collection::vec(any::<u8>(), 0..44), 0..4_u8, any::<Vec<u8>>()), 0..6),
+            chain in "(lb|learn|npaff)-[0-9]{0,11}|.{0,9}",
+            ipv6: bool,
+        ) {
+            let family = if ipv6 { Family::Ipv6 } else { Family::Ipv4 };
+            let raw: Vec<_> = listed.iter().map(|(key, kind, data)| Raw {
+                key,
+                value: match kind {
+                    0 => Value::Member,
+                    1 => Value::IntervalEnd,
+                    2 => Value::Data(data),
+                    _ => Value::Verdict(RawVerdict::Goto(&chain)),
+                },
+            }).collect();
+            let _ = decode::<Vec<_>>(family, &set, raw.iter().copied());
+            for element in raw {
+                let _ = remembered(family, &set, element);
+            }
+        }
     }
 }

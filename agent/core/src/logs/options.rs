@@ -174,3 +174,26 @@ fn time(text: &str) -> Result<Timestamp, OptionsError> {
         .and_then(|stamp| stamp.instant())
         .ok_or(OptionsError::Undecodable)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::api::Query;
+
+    proptest! {
+        #[test]
+        fn any_query_is_understood_or_refused(
+            text in "((tail|tailLines|limitBytes|sinceSeconds|sinceTime|stream|follow)=(-?[0-9]{0,20}|all|All|Stdout|null|[-0-9TZ:.]{0,30}|.{0,6})&){0,5}",
+            now in any::<i32>(),
+            gate: bool,
+        ) {
+            let query = Query::parse(&text);
+            if let Ok(options) = LogOptions::parse(|name| query.get(name)) {
+                let _ = options.since(Timestamp::from_second(now.into()).unwrap());
+                let _ = options.streams(gate);
+            }
+        }
+    }
+}

@@ -93,6 +93,7 @@ pub(super) fn open(client: Upgraded) -> Socket {
 #[cfg(test)]
 mod tests {
     use hyper::Request;
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -133,5 +134,25 @@ mod tests {
         );
         let all: Vec<_> = offered(&parts.headers).collect();
         assert_eq!(all, ["v5.channel.k8s.io", "v4.channel.k8s.io"]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_header_is_accepted_or_unfit(
+            key in prop::collection::vec(32_u8.., 0..40),
+            protocols in prop::collection::vec(32_u8.., 0..40),
+            version in "13|[0-9]{0,3}",
+        ) {
+            let mut parts = request("GET", &[("Sec-WebSocket-Version", &version)]);
+            for (name, value) in [(SEC_WEBSOCKET_KEY, key), (SEC_WEBSOCKET_PROTOCOL, protocols)] {
+                parts.headers.extend(HeaderValue::from_bytes(&value).ok().map(|value| (name, value)));
+            }
+            for protocol in offered(&parts.headers) {
+                if let Ok(answer) = accept(&parts, protocol) {
+                    prop_assert_eq!(&version, VERSION);
+                    prop_assert_eq!(answer.headers()[SEC_WEBSOCKET_ACCEPT].len(), 28);
+                }
+            }
+        }
     }
 }

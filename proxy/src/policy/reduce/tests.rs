@@ -1,4 +1,5 @@
 use gantry_policy_core::Protocol;
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
@@ -116,4 +117,28 @@ fn only_pods_with_an_address_of_their_own_count_or_about_to_get_one() {
         ),
         None
     );
+}
+
+proptest! {
+    #[test]
+    fn any_rule_is_understood_or_allows_nothing(
+        range in "(10|256)\\.0\\.0\\.0/[0-9]{1,3}|[f:]{1,4}/[0-9]{1,3}|.{0,9}",
+        word in "In|NotIn|Exists|.{0,5}",
+        first: i32,
+        last in prop::option::of(any::<i32>()),
+        near in 0..70_000_i32,
+    ) {
+        for (first, last) in [(first, last), (near, Some(near.wrapping_add(first % 3)))] {
+            let policy = read(json!({
+                "podSelector": {"matchExpressions": [{"key": "k", "operator": word}]},
+                "ingress": [{"from": [{"ipBlock": {"cidr": range, "except": [range]}}], "ports": [{"port": first, "endPort": last}]}],
+            }));
+            for rule in policy.ingress.into_iter().flatten() {
+                for port in rule.ports {
+                    let PortMatch::Range(_, first, last) = port else { unreachable!("{port:?}") };
+                    prop_assert!(first <= last);
+                }
+            }
+        }
+    }
 }
