@@ -14,13 +14,13 @@ use gantry_agent_core::stats::text::{Identity, Labels};
 use jiff::Timestamp;
 
 use super::disks::Disks;
-use super::entry::{Entry, What};
+use super::entry::{Entry, Tools, What};
 use super::files::Place;
 use super::group::{Depth, Group};
 use super::images::ImageNames;
 use super::limits;
+use super::links::Wire;
 use super::processes::{self, Numbers, OwnFiles};
-use super::scratch::Scratch;
 use crate::cgroups::Cgroups;
 
 /// The cgroup that has everything.
@@ -50,7 +50,7 @@ pub(super) struct Collector {
     /// Counts looks.
     look: u64,
     pub(super) disks: Disks,
-    scratch: Scratch,
+    tools: Tools,
     turn: u64,
     own_files: OwnFiles,
     /// How many files may stay open, and how many do.
@@ -69,7 +69,7 @@ impl Collector {
             order: Vec::new(),
             look: 0,
             disks: Disks::new(root_dir),
-            scratch: Scratch::default(),
+            tools: Tools::default(),
             turn: 0,
             own_files: OwnFiles::default(),
             budget: processes::open_files_budget(),
@@ -122,7 +122,7 @@ impl Collector {
         self.entries.retain(|_, entry| entry.look == look);
         if depth == Depth::Full {
             self.count_own_files();
-            self.disks.refresh(&mut self.scratch);
+            self.disks.refresh(&mut self.tools.scratch);
         }
     }
 
@@ -231,7 +231,7 @@ impl Collector {
         let now = Instant::now();
         if now >= entry.limits_due {
             let had_quota = entry.limits.cpu_quota_us.is_some();
-            entry.limits = limits::read(layout, &entry.path, entry.limits.created, &mut self.scratch);
+            entry.limits = limits::read(layout, &entry.path, entry.limits.created, &mut self.tools.scratch);
             if had_quota != entry.limits.cpu_quota_us.is_some() {
                 // There are others to read.
                 entry.group.close();
@@ -241,7 +241,7 @@ impl Collector {
             entry.group.distrust();
         }
         // Gone: looked for again next time, in case that another took its place.
-        if !entry.read(layout, target.is_still, depth, &mut self.scratch) {
+        if !entry.read(layout, target.is_still, depth, &mut self.tools) {
             self.entries.remove(target.key);
             return;
         }
@@ -263,7 +263,7 @@ impl Collector {
         let created = target
             .since
             .unwrap_or_else(|| limits::created(layout, &path, self.boot));
-        let limits = limits::read(layout, &path, created, &mut self.scratch);
+        let limits = limits::read(layout, &path, created, &mut self.tools.scratch);
         let group = Group::open(&Place {
             layout,
             path: &path,
@@ -281,6 +281,7 @@ impl Collector {
             limits,
             limits_due: Instant::now() + last + first,
             open_files_limit: None,
+            wire: Wire::default(),
             // The file systems' word for a cgroup's age is not good enough to divide by.
             rate: Rate::since(target.since.unwrap_or(self.boot)),
             nano_cores: 0,

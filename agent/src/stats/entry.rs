@@ -15,6 +15,7 @@ use jiff::Timestamp;
 use super::files::Place;
 use super::group::{Depth, Group};
 use super::limits;
+use super::links::{Links, Wire};
 use super::scratch::Scratch;
 use crate::cgroups::Layout;
 
@@ -52,10 +53,18 @@ pub(super) struct Entry {
     pub(super) limits: Limits,
     pub(super) limits_due: Instant,
     pub(super) open_files_limit: Option<i64>,
+    pub(super) wire: Wire,
     pub(super) rate: Rate,
     pub(super) nano_cores: u64,
     /// As last read; `None` when it is gone.
     pub(super) figures: Option<Figures>,
+}
+
+/// What all of them are read with. The node is the first.
+#[derive(Debug, Default)]
+pub(super) struct Tools {
+    pub(super) scratch: Scratch,
+    pub(super) links: Links,
 }
 
 impl What {
@@ -87,13 +96,7 @@ impl Entry {
     }
 
     /// Brings the figures up to date; false when the cgroup is gone.
-    pub(super) fn read(
-        &mut self,
-        layout: &Layout,
-        is_still: bool,
-        depth: Depth,
-        scratch: &mut Scratch,
-    ) -> bool {
+    pub(super) fn read(&mut self, layout: &Layout, is_still: bool, depth: Depth, tools: &mut Tools) -> bool {
         let figures = self.figures.get_or_insert_with(|| Figures::new(Timestamp::now()));
         let place = Place {
             layout,
@@ -101,15 +104,15 @@ impl Entry {
             has_quota: self.limits.cpu_quota_us.is_some(),
             is_still,
         };
-        let there = self.group.read(&place, depth, figures, scratch);
+        let there = self.group.read(&place, depth, figures, &mut tools.scratch);
         if there {
-            self.complete(depth, scratch);
+            self.complete(depth, tools);
         }
         there
     }
 
     /// What is not in the cgroup's own files.
-    fn complete(&mut self, depth: Depth, scratch: &mut Scratch) {
+    fn complete(&mut self, depth: Depth, Tools { scratch, links }: &mut Tools) {
         let Some(figures) = &mut self.figures else { return };
         if self.what == What::Node {
             let meminfo = scratch.read_path(Path::new("/proc/meminfo")).map(memory::meminfo);
@@ -132,9 +135,15 @@ impl Entry {
             What::System | What::Pod => (None, false),
         };
         let Some(pid) = first else { return };
-        if has_network {
+        if has_network && !self.wire.is_silent(pid, links) {
             let file = scratch.read_path(Path::new(&format!("/proc/{pid}/net/dev")));
+            if let Some(list) = file.filter(|_| self.what == What::Node) {
+                links.refresh(list);
+            }
             figures.interfaces = file.map(net::interfaces);
+            if let Some(found) = figures.interfaces.as_ref().filter(|_| self.what == What::Sandbox) {
+                self.wire.note(pid, found, links);
+            }
         }
         if self.open_files_limit.is_none() {
             let file = scratch.read_path(Path::new(&format!("/proc/{pid}/limits")));

@@ -14,7 +14,7 @@
 //!
 //! [`collector`]: which cgroups; [`entry`]: one of them; [`group`]: its files, open; [`files`]: what there is to read in it; [`limits`],
 //! [`processes`], [`disks`], [`usage`]: what is read elsewhere; [`images`], [`layers`]: what the runtime knows;
-//! [`logs`]: what logs take; [`summary`]: the JSON put together.
+//! [`links`]: whether a pod's interface has work to tell; [`logs`]: what logs take; [`summary`]: the JSON put together.
 
 mod collector;
 mod disks;
@@ -24,6 +24,7 @@ mod group;
 mod images;
 mod layers;
 mod limits;
+mod links;
 mod logs;
 mod machine;
 mod processes;
