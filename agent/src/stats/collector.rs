@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gantry_agent_core::observed::{ContainerState, ObservedPod};
+use gantry_agent_core::stats::figures::limited;
 use gantry_agent_core::stats::rate::Rate;
 use gantry_agent_core::stats::text::{Identity, Labels};
 use jiff::Timestamp;
@@ -268,6 +269,7 @@ impl Collector {
             layout,
             path: &path,
             has_quota: limits.cpu_quota_us.is_some(),
+            has_memory_limit: limited(limits.memory).is_some(),
             is_still: false,
         })?;
         // Entries that are opened together do not all come due together.

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gantry_agent_core::stats::figures::{Figures, Limits};
+use gantry_agent_core::stats::figures::{Figures, Limits, limited};
 use gantry_agent_core::stats::parse::{memory, net, process as proc_files};
 use gantry_agent_core::stats::rate::Rate;
 use gantry_agent_core::stats::resource;
@@ -102,6 +102,7 @@ impl Entry {
             layout,
             path: &self.path,
             has_quota: self.limits.cpu_quota_us.is_some(),
+            has_memory_limit: limited(self.limits.memory).is_some(),
             is_still,
         };
         let there = self.group.read(&place, depth, figures, &mut tools.scratch);

@@ -40,6 +40,8 @@ pub(super) struct Place<'a> {
     pub(super) path: &'a str,
     /// Its CPU time is limited; without a limit there is nothing to tell of the limit's work.
     pub(super) has_quota: bool,
+    /// Its memory is limited; without a limit none is hit.
+    pub(super) has_memory_limit: bool,
     /// Nothing ran in the cgroup above, and so neither in this one.
     pub(super) is_still: bool,
 }
@@ -135,6 +137,11 @@ impl Slot {
     /// The signs that say whether something ran.
     pub(super) fn tells(self) -> bool {
         matches!(self, Self::CpuV2 | Self::CpuUsage | Self::MemoryUsage)
+    }
+
+    /// Changes with the limits and not with what runs: read as often as they are.
+    pub(super) fn is_limit(self, place: &Place<'_>) -> bool {
+        self == Self::ThreadsMax || self == Self::MemoryHits && !place.has_memory_limit
     }
 
     pub(super) fn is_basic(self) -> bool {

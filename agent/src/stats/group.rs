@@ -50,6 +50,8 @@ pub(super) struct Group {
     mark: Mark,
     /// The details that were read since the mark was last different.
     known: Option<Depth>,
+    /// What changes with the limits was read since they were.
+    limits_known: bool,
     /// Looks without a difference, since the last one.
     quiet: u8,
     /// The process that came first, while it was looked for.
@@ -97,6 +99,7 @@ impl Group {
     /// Has everything read at the next look.
     pub(super) fn distrust(&mut self) {
         self.known = None;
+        self.limits_known = false;
     }
 
     /// Brings `figures` up to date; false when the cgroup is gone.
@@ -182,7 +185,7 @@ impl Group {
         }
         let mut processes = None;
         for (slot, file) in &self.details {
-            if depth == Depth::Basic && !slot.is_basic() {
+            if depth == Depth::Basic && !slot.is_basic() || self.limits_known && slot.is_limit(place) {
                 continue;
             }
             if *slot == Slot::Processes {
@@ -195,6 +198,7 @@ impl Group {
                 Err(_) => {}
             }
         }
+        self.limits_known |= depth == Depth::Full;
         let Some(file) = processes else { return true };
         let pids: Vec<u32> = match scratch.read(file) {
             Ok(text) => process::pids(text).collect(),

@@ -48,6 +48,7 @@ fn place(layout: &Layout) -> Place<'_> {
         layout,
         path: PATH,
         has_quota: true,
+        has_memory_limit: false,
         is_still: false,
     }
 }
@@ -104,6 +105,20 @@ fn a_short_look_leaves_the_rest_for_a_long_one() {
     watched.look(Depth::Basic);
     watched.look(Depth::Full);
     assert_eq!(watched.figures.oom_kills, 2, "nothing ran");
+}
+
+#[test]
+fn what_changes_with_the_limits_is_read_with_them() {
+    let mut watched = Watched::new();
+    watched.look(Depth::Full);
+    assert_eq!(watched.figures.processes.threads_max, 0);
+    watched.write("pids.max", "9\n");
+    watched.write("cpu.stat", "usage_usec 31\n");
+    watched.look(Depth::Full);
+    assert_eq!(watched.figures.processes.threads_max, 0);
+    watched.group.distrust();
+    watched.look(Depth::Full);
+    assert_eq!(watched.figures.processes.threads_max, 9);
 }
 
 #[test]
