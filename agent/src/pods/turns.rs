@@ -4,33 +4,34 @@
 //! not a lock: one that is held for too long is given back while its work goes on, so that stuck pods delay nobody.
 //! Removing what is dead comes last: it costs the runtime as much as stopping, and nobody waits for it.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, num::NonZero, sync::Arc, thread::available_parallelism, time::Duration};
 
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     time::timeout,
 };
 
-/// Pods between their first step and their last started container.
-const STARTS: usize = 4;
-/// Containers being stopped, and as many sandboxes: turns of their own, so that a pod that has begun to end goes on
-/// before the next one begins.
-const STOPS: usize = 4;
 /// A container that uses its grace period gives its turn back after this.
 const CONTAINER_STOP_LIMIT: Duration = Duration::from_millis(500);
 /// A sandbox whose network does not go gives its turn back after this.
 const SANDBOX_STOP_LIMIT: Duration = Duration::from_secs(5);
-/// Dead sandboxes being removed.
-const REMOVALS: usize = 2;
 /// A dead sandbox is removed after this even when the node never comes to rest.
 const REMOVAL_PATIENCE: Duration = Duration::from_secs(20);
 
 /// The turns of a node, first come first served. Clones share them.
+///
+/// How many there are was measured with two processors, both busy with these: with more turns nothing was done sooner, and what came
+/// first was done later.
 #[derive(Debug, Clone)]
 pub(crate) struct Turns {
+    /// Pods between their first step and their last started container.
     starts: Arc<Semaphore>,
+    /// Containers being stopped.
     container_stops: Arc<Semaphore>,
+    /// Sandboxes being stopped: turns of their own, and more of them, so that a pod that has begun to end goes on before the next one
+    /// begins.
     sandbox_stops: Arc<Semaphore>,
+    /// Dead sandboxes being removed.
     removals: Arc<Semaphore>,
     /// How many starts and stops are under way or wait for a turn.
     urgent: watch::Sender<usize>,
@@ -63,19 +64,26 @@ impl Drop for Urgent {
 }
 
 impl Default for Turns {
+    /// As many as the machine has processors for.
     fn default() -> Self {
-        Self {
-            starts: Arc::new(Semaphore::new(STARTS)),
-            container_stops: Arc::new(Semaphore::new(STOPS)),
-            sandbox_stops: Arc::new(Semaphore::new(STOPS)),
-            removals: Arc::new(Semaphore::new(REMOVALS)),
-            urgent: watch::Sender::new(0),
-            removal_patience: REMOVAL_PATIENCE,
-        }
+        Self::new(available_parallelism().map_or(1, NonZero::get))
     }
 }
 
 impl Turns {
+    fn new(processors: usize) -> Self {
+        let turns = |count| Arc::new(Semaphore::new(count));
+        let processors = processors.max(2);
+        Self {
+            starts: turns(2 * processors),
+            container_stops: turns(processors),
+            sandbox_stops: turns(2 * processors),
+            removals: turns(processors),
+            urgent: watch::Sender::new(0),
+            removal_patience: REMOVAL_PATIENCE,
+        }
+    }
+
     /// Waits for a turn to start. Cancel safe: who stops waiting loses the place in the queue.
     pub(crate) async fn start(&self) -> StartTurn {
         let urgent = Urgent::begin(&self.urgent);
@@ -137,9 +145,9 @@ mod tests {
 
     #[tokio::test]
     async fn work_that_takes_too_long_gives_its_turn_back() {
-        let turns = Turns::default();
+        let turns = Turns::new(3);
         let stuck = || turns.stop_container(std::future::pending::<()>());
-        let all_stuck = futures::future::join_all((0..STOPS).map(|_| stuck()));
+        let all_stuck = futures::future::join_all((0..3).map(|_| stuck()));
         tokio::select! {
             _ = all_stuck => unreachable!("they are stuck"),
             done = turns.stop_container(async { 7 }) => assert_eq!(done, 7),
@@ -148,7 +156,7 @@ mod tests {
 
     #[tokio::test]
     async fn removals_wait_until_nothing_starts_or_stops_but_not_for_ever() {
-        let mut turns = Turns::default();
+        let mut turns = Turns::new(1);
         let start = turns.start().await;
         {
             let mut removal = std::pin::pin!(turns.remove(async {}));
