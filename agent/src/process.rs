@@ -66,6 +66,22 @@ pub(crate) fn prepare(settings: &Settings) {
     }
 }
 
+/// Lets all threads that are still to come share one heap. Left to itself the allocator makes one for each of the first
+/// threads, up to eight for each processor, and what is free in one is of no use to another.
+pub(crate) fn share_heap() {
+    #[cfg(target_env = "gnu")]
+    {
+        // SAFETY: the declaration is that of mallopt(3), which takes any number.
+        #[allow(unsafe_code)]
+        unsafe extern "C" {
+            safe fn mallopt(param: core::ffi::c_int, value: core::ffi::c_int) -> core::ffi::c_int;
+        }
+        /// malloc.h.
+        const M_ARENA_MAX: core::ffi::c_int = -8;
+        mallopt(M_ARENA_MAX, 1);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -53,6 +53,7 @@ pub(crate) fn main(config: Config) -> anyhow::Result<()> {
     }
     process::check_machine(&config.kubelet)?;
     process::prepare(&config.kubelet);
+    process::share_heap();
     // Two threads: one may be busy with a large message while the other starts a pod.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
