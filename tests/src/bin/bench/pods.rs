@@ -1,11 +1,13 @@
-//! Pods: how fast one and a full node's worth start and end, and what the agent needs for it.
+//! Pods: how fast one and a full node's worth start and end, what the agent needs for it, and how fast containerd alone is.
+
+mod floor;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt, stream};
-use gantry_tests::cluster::{Test, pods, secs};
+use gantry_tests::cluster::{Machine, Test, pods, secs};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
@@ -19,6 +21,7 @@ use crate::process::Process;
 /// A node's default maximum.
 const FULL: usize = 110;
 const DEADLINE: Duration = secs(180);
+const IMAGE: &str = "registry.k8s.io/pause:3.10";
 
 /// A change that the API server told of.
 enum Seen {
@@ -42,6 +45,9 @@ pub(crate) fn measure(extent: Extent) -> Figures {
     let mut figures = Figures::default();
     bench.one_at_a_time(&mut figures);
     bench.full_node(&mut figures);
+    let machine = Machine::named("node-1");
+    let _stopped = machine.stop("kubelet");
+    floor::measure(&machine, FULL, &mut figures);
     figures
 }
 
@@ -91,7 +97,7 @@ fn pause(name: &str) -> Pod {
         "spec": {
             "nodeName": "node-1",
             "terminationGracePeriodSeconds": 1,
-            "containers": [{"name": "c", "image": "registry.k8s.io/pause:3.10"}],
+            "containers": [{"name": "c", "image": IMAGE}],
         },
     }))
     .expect("a pod")
