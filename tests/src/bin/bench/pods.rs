@@ -47,7 +47,7 @@ pub(crate) fn measure(extent: Extent) -> Figures {
     bench.full_node(&mut figures);
     let machine = Machine::named("node-1");
     let _stopped = machine.stop("kubelet");
-    floor::measure(&machine, FULL, &mut figures);
+    floor::measure(&machine, extent.of(FULL, 3), &mut figures);
     figures
 }
 
