@@ -202,8 +202,9 @@ fn addresses(input: &Input<'_>, status: &mut PodStatus) {
     }
 }
 
-/// At most one address of each family, the node's first (`sortPodIPs`).
-fn primary_family_first(ips: &[IpAddr], host: &[IpAddr]) -> Vec<IpAddr> {
+/// A pod's addresses, at most one of each family, that of the node's first address first (`sortPodIPs`).
+#[must_use]
+pub fn primary_family_first(ips: &[IpAddr], host: &[IpAddr]) -> Vec<IpAddr> {
     let v4_first = host.first().is_none_or(IpAddr::is_ipv4);
     let of_family = |v4: bool| ips.iter().copied().find(|ip| ip.is_ipv4() == v4);
     [of_family(v4_first), of_family(!v4_first)]

@@ -22,6 +22,7 @@ use gantry_agent_core::{
     machine::{Event, Failure, NodeFacts, Notice, Now, Plan, PodMachine, Step, StepKey},
     observed::{ContainerState, ObservedPod},
     pod,
+    status::primary_family_first,
 };
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
@@ -361,7 +362,7 @@ impl<H: Hands> Worker<H> {
         self.machine
             .observed()
             .sandbox()
-            .map(|s| s.ips.clone())
+            .map(|s| primary_family_first(&s.ips, self.machine.host_ips()))
             .unwrap_or_default()
     }
 

@@ -6,6 +6,7 @@ use gantry_agent_core::{
     env::Variable,
     machine::{Image, ImageUser, Notice, Outcome, Start, StepError},
     pod,
+    status::primary_family_first,
 };
 use k8s_openapi::api::core::v1::{Pod, Secret};
 
@@ -188,7 +189,7 @@ impl Tools {
         if pod::host_network(pod) {
             self.node.host_ips.clone()
         } else {
-            start.sandbox.ips.clone()
+            primary_family_first(&start.sandbox.ips, &self.node.host_ips)
         }
     }
 
