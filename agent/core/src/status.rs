@@ -186,25 +186,29 @@ fn addresses(input: &Input<'_>, status: &mut PodStatus) {
         status.host_ip = Some(primary.clone());
         status.host_ips = Some(host.iter().map(|ip| HostIP { ip: ip.clone() }).collect());
     }
-    if pod::host_network(input.pod) {
-        if status.pod_ip.is_none() && !host.is_empty() {
-            set_pod_ips(status, host);
-        }
+    if pod::host_network(input.pod) && status.pod_ip.is_some() {
         return;
     }
     let sandbox = input.observed.sandbox().filter(|s| s.ready);
-    let ips = sandbox
-        .map(|s| primary_family_first(&s.ips, input.host_ips))
-        .unwrap_or_default();
+    let ips = pod_ips(input.pod, sandbox.map_or(&[], |s| &s.ips), input.host_ips);
     // A pod that has ended keeps showing the addresses it had.
     if !ips.is_empty() {
         set_pod_ips(status, ips.iter().map(ToString::to_string).collect());
     }
 }
 
-/// A pod's addresses, at most one of each family, that of the node's first address first (`sortPodIPs`).
+/// A pod's addresses: the node's when it shares the node's network, else those of its sandbox, at most one of each family and that
+/// of the node's first address first (`sortPodIPs`).
 #[must_use]
-pub fn primary_family_first(ips: &[IpAddr], host: &[IpAddr]) -> Vec<IpAddr> {
+pub fn pod_ips(pod: &Pod, sandbox: &[IpAddr], host: &[IpAddr]) -> Vec<IpAddr> {
+    if pod::host_network(pod) {
+        host.to_vec()
+    } else {
+        primary_family_first(sandbox, host)
+    }
+}
+
+fn primary_family_first(ips: &[IpAddr], host: &[IpAddr]) -> Vec<IpAddr> {
     let v4_first = host.first().is_none_or(IpAddr::is_ipv4);
     let of_family = |v4: bool| ips.iter().copied().find(|ip| ip.is_ipv4() == v4);
     [of_family(v4_first), of_family(!v4_first)]

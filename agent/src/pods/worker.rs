@@ -21,8 +21,7 @@ use futures::future::BoxFuture;
 use gantry_agent_core::{
     machine::{Event, Failure, NodeFacts, Notice, Now, Plan, PodMachine, Step, StepKey},
     observed::{ContainerState, ObservedPod},
-    pod,
-    status::primary_family_first,
+    status::pod_ips,
 };
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
@@ -356,14 +355,9 @@ impl<H: Hands> Worker<H> {
     }
 
     fn pod_ips(&self) -> Vec<IpAddr> {
-        if pod::host_network(self.machine.pod()) {
-            return self.machine.host_ips().to_vec();
-        }
-        self.machine
-            .observed()
-            .sandbox()
-            .map(|s| primary_family_first(&s.ips, self.machine.host_ips()))
-            .unwrap_or_default()
+        let machine = &self.machine;
+        let sandbox = machine.observed().sandbox();
+        pod_ips(machine.pod(), sandbox.map_or(&[], |s| &s.ips), machine.host_ips())
     }
 
     fn uid(&self) -> String {

@@ -25,6 +25,7 @@ const LIMITS_LAST: Duration = Duration::from_secs(60);
 /// The same for those of pods and containers, which nobody changes who should. Opening all files of one costs as much as a
 /// look at a hundred that sleep.
 const PODS_LIMITS_LAST: Duration = Duration::from_secs(600);
+
 /// What a cgroup is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum What {

@@ -1,12 +1,12 @@
 //! From a container of the spec to one that runs: its image, its configuration, its start.
 
-use std::{error::Error, net::IpAddr, sync::Arc, time::Instant};
+use std::{error::Error, sync::Arc, time::Instant};
 
 use gantry_agent_core::{
     env::Variable,
     machine::{Image, ImageUser, Notice, Outcome, Start, StepError},
     pod,
-    status::primary_family_first,
+    status::pod_ips,
 };
 use k8s_openapi::api::core::v1::{Pod, Secret};
 
@@ -92,7 +92,8 @@ impl Tools {
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();
         let container = container_of(pod, &start.container).ok_or_else(|| not_in_spec(&start.container))?;
         let image = from_core(&start.image);
-        let (target, pod_ips) = (self.target_of(pod, &start.container), self.pod_ips(pod, start));
+        let target = self.target_of(pod, &start.container);
+        let pod_ips = pod_ips(pod, &start.sandbox.ips, &self.node.host_ips);
         let input = ContainerInput {
             pod,
             container: &container,
@@ -183,14 +184,6 @@ impl Tools {
             .filter(|t| !t.is_empty())?;
         let uid = pod.metadata.uid.as_deref()?;
         self.observed(uid).container(target).map(|c| c.id.clone())
-    }
-
-    fn pod_ips(&self, pod: &Pod, start: &Start) -> Vec<IpAddr> {
-        if pod::host_network(pod) {
-            self.node.host_ips.clone()
-        } else {
-            primary_family_first(&start.sandbox.ips, &self.node.host_ips)
-        }
     }
 
     fn recursive_read_only(&self) -> bool {
