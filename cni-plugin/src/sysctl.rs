@@ -48,8 +48,8 @@ impl Settings {
         }
     }
 
-    /// Sets one to a digit, unless it is so already. False when the kernel has no such setting.
-    pub(crate) fn set(&self, name: &str, value: u8) -> Result<bool, SysctlError> {
+    /// Sets one to a digit, unless it is so already or the kernel has no such setting.
+    pub(crate) fn set(&self, name: &str, value: u8) -> Result<(), SysctlError> {
         let failed = |verb| {
             move |source| SysctlError {
                 verb,
@@ -59,18 +59,17 @@ impl Settings {
         };
         let mut file = match self.file(name, OFlags::RDONLY) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(failed("open")(error)),
         };
         let mut current = String::new();
         file.read_to_string(&mut current).map_err(failed("read"))?;
         let value = value.to_string();
         if current.trim() == value {
-            return Ok(true);
+            return Ok(());
         }
         let mut file = self.file(name, OFlags::WRONLY).map_err(failed("open"))?;
-        file.write_all(value.as_bytes()).map_err(failed("write"))?;
-        Ok(true)
+        file.write_all(value.as_bytes()).map_err(failed("write"))
     }
 
     /// Refuses a file that something else was mounted over, as in CVE-2025-52881.
@@ -87,10 +86,10 @@ impl Settings {
     }
 }
 
-/// Sets a single one, in the directory `path`. False when the kernel has no such setting.
-pub(crate) fn set(path: String, name: &str, value: u8) -> Result<bool, SysctlError> {
+/// Sets a single one, in the directory `path`, if the kernel has it.
+pub(crate) fn set(path: String, name: &str, value: u8) -> Result<(), SysctlError> {
     match Settings::open(path)? {
         Some(settings) => settings.set(name, value),
-        None => Ok(false),
+        None => Ok(()),
     }
 }
