@@ -7,26 +7,22 @@
 #[allow(dead_code, reason = "made for the packet tests, which ask for more")]
 #[path = "packets/api.rs"]
 mod api;
+mod netns;
 
 use std::fs::File;
 use std::net::TcpListener;
-use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use api::{Api, Kind};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use netns::Netns;
 use serde_json::{Value, json};
 
 /// What the program has to do takes it milliseconds, and the reference seconds.
 const PATIENCE: Duration = Duration::from_secs(30);
 const NODE: &str = "n";
 const ADDRESS: &str = "192.0.2.1";
-
-/// A network namespace, deleted with this value.
-struct Netns(String);
 
 /// A node with an API server, in a network namespace of its own.
 struct Node {
@@ -38,42 +34,16 @@ struct Node {
 /// The program, which ends with this value.
 struct Proxy(Child);
 
-impl Netns {
+impl Node {
     fn new() -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let turn = NEXT.fetch_add(1, Ordering::Relaxed);
-        let netns = Self(format!("gpe-{}-{turn}", std::process::id()));
-        ip(&["netns", "add", &netns.0]);
+        let netns = Netns::new("node");
         for args in [
-            &["link", "set", "lo", "up"][..],
-            &["link", "add", "eth0", "type", "veth", "peer", "name", "eth1"],
+            &["link", "add", "eth0", "type", "veth", "peer", "name", "eth1"][..],
             &["address", "add", &format!("{ADDRESS}/24"), "dev", "eth0"],
             &["link", "set", "eth0", "up"],
         ] {
-            ip(&[&["-n", &netns.0], args].concat());
+            netns.ip(args);
         }
-        netns
-    }
-
-    /// Does something there: what is opened or started stays there.
-    fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        std::thread::scope(|scope| {
-            let thread = scope.spawn(|| {
-                let file = File::open(format!("/var/run/netns/{}", self.0)).unwrap();
-                move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
-                    .expect("these tests need root");
-                work()
-            });
-            thread
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
-    }
-}
-
-impl Node {
-    fn new() -> Self {
-        let netns = Netns::new();
         let node = Self {
             api: netns.run(Api::start),
             netns,
@@ -152,22 +122,11 @@ impl Node {
     }
 }
 
-impl Drop for Netns {
-    fn drop(&mut self) {
-        ip(&["netns", "delete", &self.0]);
-    }
-}
-
 impl Drop for Proxy {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-fn ip(args: &[&str]) {
-    let done = Command::new("ip").args(args).status().unwrap();
-    assert!(done.success(), "ip {args:?}");
 }
 
 fn is_reference() -> bool {

@@ -7,26 +7,24 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail this way")]
 
+mod netns;
+
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsFd as _;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use gantry_proxy::routes::Routes;
 use gantry_proxy_core::{Node, Route};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use netns::Netns;
 
-/// A network namespace that is deleted with this value.
-struct Host(String);
+/// A host or a router.
+struct Host(Netns);
 
 impl Host {
-    fn new(test: &str, role: &str) -> Self {
-        let host = Self(format!("gpr-{}-{test}-{role}", std::process::id()));
-        ip(&["netns", "add", &host.0]);
-        host.run(|| {
+    fn new(role: &str) -> Self {
+        let netns = Netns::new(role);
+        netns.run(|| {
             for setting in [
                 "ipv4/ip_forward",
                 "ipv6/conf/all/forwarding",
@@ -34,49 +32,36 @@ impl Host {
             ] {
                 std::fs::write(format!("/proc/sys/net/{setting}"), "1").unwrap();
             }
-            for what in ["all", "default"] {
-                std::fs::write(format!("/proc/sys/net/ipv6/conf/{what}/accept_dad"), "0").unwrap();
-            }
         });
-        host.ip(&["link", "set", "lo", "up"]);
-        host
-    }
-
-    fn ip(&self, args: &[&str]) -> String {
-        ip(&[&["-n", &self.0], args].concat())
+        Self(netns)
     }
 
     /// A link to another host, with addresses at both ends.
     fn link(&self, other: &Self, name: &str, own: &[&str], others: &[&str]) {
-        self.ip(&[
-            "link", "add", name, "type", "veth", "peer", "name", name, "netns", &other.0,
+        self.0.ip(&[
+            "link",
+            "add",
+            name,
+            "type",
+            "veth",
+            "peer",
+            "name",
+            name,
+            "netns",
+            other.0.name(),
         ]);
         for (host, addresses) in [(self, own), (other, others)] {
             for address in addresses {
-                host.ip(&["address", "add", address, "dev", name]);
+                host.0.ip(&["address", "add", address, "dev", name]);
             }
-            host.ip(&["link", "set", name, "up"]);
+            host.0.ip(&["link", "set", name, "up"]);
         }
-    }
-
-    fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        std::thread::scope(|scope| {
-            let inside = scope.spawn(|| {
-                let file = File::open(format!("/var/run/netns/{}", self.0)).unwrap();
-                move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
-                    .expect("these tests need root");
-                work()
-            });
-            inside
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
     }
 
     /// Sets the routes, as the main loop does.
     fn set(&self, wanted: &[Route], own: &Node) {
         let wanted: BTreeSet<Route> = wanted.iter().copied().collect();
-        self.run(|| {
+        self.0.run(|| {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()
@@ -89,15 +74,15 @@ impl Host {
 
     /// All routes of ours.
     fn routes(&self) -> String {
-        self.ip(&["route", "show", "proto", "117"]) + &self.ip(&["-6", "route", "show", "proto", "117"])
+        self.0.ip(&["route", "show", "proto", "117"]) + &self.0.ip(&["-6", "route", "show", "proto", "117"])
     }
 
     /// Sends a good deal of data to a pod of `other` and reads as much back; says who it saw.
     fn talks_to(&self, other: &Self, pod: IpAddr) -> IpAddr {
         const SIZE: usize = 300_000;
-        let listener = other.run(|| TcpListener::bind((pod, 0))).unwrap();
+        let listener = other.0.run(|| TcpListener::bind((pod, 0))).unwrap();
         let to = listener.local_addr().unwrap();
-        let mut stream = self.run(|| connect(to));
+        let mut stream = self.0.run(|| connect(to));
         let (mut served, peer) = listener.accept().unwrap();
         std::thread::scope(|scope| {
             scope.spawn(move || {
@@ -111,12 +96,6 @@ impl Host {
             assert!(data.iter().all(|byte| *byte == 7));
         });
         peer.ip()
-    }
-}
-
-impl Drop for Host {
-    fn drop(&mut self) {
-        ip(&["netns", "delete", &self.0]);
     }
 }
 
@@ -134,18 +113,11 @@ fn connect(to: SocketAddr) -> TcpStream {
     }
 }
 
-fn ip(args: &[&str]) -> String {
-    let out = Command::new("ip").args(args).output().unwrap();
-    let error = String::from_utf8_lossy(&out.stderr).into_owned();
-    assert!(out.status.success(), "ip {}: {error}", args.join(" "));
-    String::from_utf8(out.stdout).unwrap()
-}
-
 /// Node 1 or 2, with one pod's addresses on its loopback interface.
 fn node(host: &Host, number: u8, addresses: [&str; 2]) -> (Node, [IpAddr; 2]) {
     let pods = [format!("10.244.{number}.7"), format!("fd00:244:0:{number}::7")];
     for pod in &pods {
-        host.ip(&["address", "add", pod, "dev", "lo"]);
+        host.0.ip(&["address", "add", pod, "dev", "lo"]);
     }
     let node = Node {
         pod_ranges: vec![
@@ -168,7 +140,7 @@ fn to(node: &Node) -> [Route; 2] {
 
 #[test]
 fn nodes_on_one_link_have_straight_routes_of_both_families() {
-    let (a, b) = (Host::new("link", "a"), Host::new("link", "b"));
+    let (a, b) = (Host::new("a"), Host::new("b"));
     a.link(
         &b,
         "eth0",
@@ -188,7 +160,7 @@ fn nodes_on_one_link_have_straight_routes_of_both_families() {
             && routes.contains("fd00:244:0:2::/64 via 2001:db8:1::2"),
         "{routes}"
     );
-    let all = a.ip(&["link", "show"]);
+    let all = a.0.ip(&["link", "show"]);
     assert!(!all.contains("gantry-tunnel"), "{all}");
     a.set(&to(&two)[1..], &one);
     let routes = a.routes();
@@ -199,7 +171,7 @@ fn nodes_on_one_link_have_straight_routes_of_both_families() {
 
 #[test]
 fn nodes_that_share_no_link_have_a_tunnel() {
-    let [a, b, router] = ["a", "b", "r"].map(|role| Host::new("tunnel", role));
+    let [a, b, router] = ["a", "b", "r"].map(Host::new);
     a.link(
         &router,
         "eth0",
@@ -217,7 +189,7 @@ fn nodes_that_share_no_link_have_a_tunnel() {
         (&b, "198.51.100.254", "2001:db8:2::fe"),
     ] {
         for gateway in [four, six] {
-            host.ip(&["route", "add", "default", "via", gateway]);
+            host.0.ip(&["route", "add", "default", "via", gateway]);
         }
     }
     let (one, _) = node(&a, 1, ["192.0.2.1", "2001:db8:1::1"]);
@@ -245,24 +217,25 @@ fn nodes_that_share_no_link_have_a_tunnel() {
         ..two
     };
     a.set(&to(&moved), &one);
-    let (routes, links) = (a.routes(), a.ip(&["link", "show"]));
+    let (routes, links) = (a.routes(), a.0.ip(&["link", "show"]));
     assert!(
         routes.contains("via 203.0.113.2") && !routes.contains("encap"),
         "{routes}"
     );
     a.set(&[], &one);
-    assert!(!a.ip(&["link", "show"]).contains("gantry-tunnel"), "{links}");
+    assert!(!a.0.ip(&["link", "show"]).contains("gantry-tunnel"), "{links}");
     assert_eq!(a.routes(), "");
 }
 
 #[test]
 fn a_bridge_goes_when_nothing_is_on_it() {
-    let host = Host::new("bridge", "a");
-    host.ip(&["link", "add", "br-pods", "type", "bridge"]);
-    host.ip(&["link", "add", "pod", "type", "veth", "peer", "name", "peer"]);
-    host.ip(&["link", "set", "pod", "master", "br-pods"]);
+    let host = Host::new("a");
+    host.0.ip(&["link", "add", "br-pods", "type", "bridge"]);
+    host.0
+        .ip(&["link", "add", "pod", "type", "veth", "peer", "name", "peer"]);
+    host.0.ip(&["link", "set", "pod", "master", "br-pods"]);
     let remove = || {
-        host.run(|| {
+        host.0.run(|| {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()
@@ -273,8 +246,8 @@ fn a_bridge_goes_when_nothing_is_on_it() {
         })
     };
     assert!(!remove(), "a pod is on it");
-    host.ip(&["link", "delete", "pod"]);
+    host.0.ip(&["link", "delete", "pod"]);
     assert!(remove());
-    assert!(!host.ip(&["-brief", "link", "show"]).contains("br-pods"));
+    assert!(!host.0.ip(&["-brief", "link", "show"]).contains("br-pods"));
     assert!(remove(), "gone is gone");
 }

@@ -1,11 +1,10 @@
 //! Network namespaces as hosts: what they send, what they serve, and what comes of an attempt.
 
-use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
+
+use crate::netns::Netns;
 
 /// How long an answer may take before a packet counts as dropped.
 const PATIENCE: Duration = Duration::from_millis(600);
@@ -39,57 +38,22 @@ impl Outcome {
     }
 }
 
-/// A network namespace that is deleted with this value.
+/// A network namespace as a host.
 #[derive(Debug)]
-pub(crate) struct Host {
-    netns: String,
-}
+pub(crate) struct Host(Netns);
 
 impl Host {
     pub(crate) fn new(role: &str) -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let netns = format!(
-            "gp-{}-{}-{role}",
-            std::process::id(),
-            NEXT.fetch_add(1, Ordering::Relaxed)
-        );
-        ip(&["netns", "add", &netns]);
-        let host = Self { netns };
-        host.run(|| {
-            // Addresses are of use at once.
-            for what in ["all", "default"] {
-                std::fs::write(format!("/proc/sys/net/ipv6/conf/{what}/accept_dad"), "0").expect("IPv6");
-            }
-        });
-        host.ip(&["link", "set", "lo", "up"]);
-        host
+        Self(Netns::new(role))
     }
 
     pub(crate) fn ip(&self, args: &[&str]) {
-        ip(&[&["-n", &self.netns], args].concat());
+        self.0.ip(args);
     }
 
     /// Runs something on a thread inside the namespace.
     pub(crate) fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        std::thread::scope(|scope| {
-            let inside = scope.spawn(|| {
-                self.enter();
-                work()
-            });
-            inside
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
-    }
-
-    fn enter(&self) {
-        let path = format!("/var/run/netns/{}", self.netns);
-        let file = File::open(&path).expect("the namespace exists");
-        rustix::thread::move_into_link_name_space(
-            std::os::fd::AsFd::as_fd(&file),
-            Some(rustix::thread::LinkNameSpaceType::Network),
-        )
-        .expect("these tests need root");
+        self.0.run(work)
     }
 
     /// Waits for the first answer: neighbours have to be found, and a packet that asks for one may be lost.
@@ -159,12 +123,6 @@ impl Host {
     }
 }
 
-impl Drop for Host {
-    fn drop(&mut self) {
-        let _ = Command::new("ip").args(["netns", "del", &self.netns]).status();
-    }
-}
-
 fn answer(text: &str) -> Outcome {
     let (name, seen) = text.split_once(' ').expect("name and address");
     Outcome::Answer(name.to_owned(), seen.to_owned())
@@ -179,18 +137,6 @@ fn failure(error: &std::io::Error) -> Outcome {
         ErrorKind::TimedOut | ErrorKind::WouldBlock => Outcome::Nothing,
         other => panic!("{other}: {error}"),
     }
-}
-
-fn ip(args: &[&str]) {
-    let out = Command::new("ip")
-        .args(args)
-        .output()
-        .expect("iproute2 is installed");
-    assert!(
-        out.status.success(),
-        "ip {args:?}: {}",
-        String::from_utf8_lossy(&out.stderr)
-    );
 }
 
 /// A host's address, and the node's, in a network.
@@ -210,7 +156,7 @@ pub(crate) fn connect(node: &Host, host: &Host, port: &str, ways: &[(String, Str
         "name",
         "eth0",
         "netns",
-        &host.netns,
+        host.0.name(),
     ]);
     node.ip(&["link", "set", port, "up"]);
     host.ip(&["link", "set", "eth0", "up"]);

@@ -12,6 +12,8 @@ mod changes;
 mod flows;
 mod host;
 mod kubernetes;
+#[path = "../netns/mod.rs"]
+mod netns;
 mod objects;
 mod ours;
 mod pods;
