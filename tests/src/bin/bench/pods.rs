@@ -47,7 +47,7 @@ pub(crate) fn measure(extent: Extent) -> Figures {
     bench.full_node(&mut figures);
     let machine = Machine::named("node-1");
     let _stopped = machine.stop("kubelet");
-    floor::measure(&machine, extent.of(FULL, 3), &mut figures);
+    floor::measure(&machine, bench.full(), &mut figures);
     figures
 }
 
@@ -192,11 +192,14 @@ impl Bench {
         );
     }
 
+    /// How many pods fill the node.
+    fn full(&self) -> usize {
+        self.extent.of(FULL, 3)
+    }
+
     fn full_node(&self, figures: &mut Figures) {
         let agent = Process::of("kubelet", "node-1");
-        let names: Vec<_> = (0..self.extent.of(FULL, 3))
-            .map(|n| format!("full-{n}"))
-            .collect();
+        let names: Vec<_> = (0..self.full()).map(|n| format!("full-{n}")).collect();
         let before = agent.cpu();
         let mut ready = self.ready(&names);
         let start_cpu = agent.cpu() - before;

@@ -209,16 +209,15 @@ impl Bench {
     /// The gate, and then the client's label, is changed there and back; the time from the API server's word to the packets' fate.
     fn changes(&self, at: &str, figures: &mut Figures, target: &str) {
         let proxy = Process::of_proxy(self.test.cluster, "node-1");
-        let cpu = proxy.cpu();
+        let (cpu, turns) = (proxy.cpu(), self.extent.of(50, 1));
         let changes: [(&str, Change); 2] = [("policy", Self::set_gate), ("label", Self::set_label)];
         for (what, change) in changes {
             let times = |open: bool| {
                 change(self, open);
                 self.lets_through(open, Instant::now())
             };
-            let (mut denied, mut allowed): (Vec<_>, Vec<_>) = (0..self.extent.of(50, 1))
-                .map(|_| (times(false), times(true)))
-                .unzip();
+            let (mut denied, mut allowed): (Vec<_>, Vec<_>) =
+                (0..turns).map(|_| (times(false), times(true))).unzip();
             for (how, times) in [("denies", &mut denied), ("allows", &mut allowed)] {
                 for (name, part) in [("p50", 0.5), ("p99", 0.99)] {
                     let what = format!("at {at}: a {what} {how}, {name}");
@@ -227,7 +226,7 @@ impl Bench {
             }
         }
         #[allow(clippy::cast_precision_loss, reason = "some hundreds")]
-        let count = (4 * self.extent.of(50, 1)) as f64;
+        let count = (4 * turns) as f64;
         let spent = (proxy.cpu() - cpu).as_secs_f64() * 1000.0 / count;
         figures.add(&format!("at {at}: proxy CPU for a change"), spent, "ms", "");
     }
