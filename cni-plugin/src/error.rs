@@ -140,6 +140,19 @@ pub(crate) enum BridgeMismatch {
         #[source]
         source: NetlinkError,
     },
+    /// No interface can.
+    #[error(
+        "bridge {name:?} cannot have the address {wanted}: this kernel has no IPv6; start it without ipv6.disable=1 or remove the IPv6 range"
+    )]
+    KernelWithoutIpv6 {
+        /// The bridge.
+        name: String,
+        /// What the configuration asks for.
+        wanted: ipnetwork::IpNetwork,
+        /// How the kernel says so.
+        #[source]
+        source: NetlinkError,
+    },
     /// It carries an address that conflicts with the gateway.
     #[error(
         "bridge {name:?} has the address {found}, this network needs {wanted}: choose another \"bridge\", or remove that address"

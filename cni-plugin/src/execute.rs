@@ -186,14 +186,11 @@ fn configure_pod(ifname: &str, addresses: &[IpNetwork], routes: &[Route]) -> Res
 
 /// How the kernel refuses an address when IPv6 is switched off on the interface or in the kernel.
 fn without_ipv6(bridge: &str, wanted: IpNetwork, source: NetlinkError) -> Failure {
+    let name = bridge.to_owned();
     match source.kernel_reason() {
-        Some(Errno::ACCESS | Errno::OPNOTSUPP | Errno::AFNOSUPPORT) if wanted.is_ipv6() => {
-            BridgeMismatch::NoIpv6 {
-                name: bridge.to_owned(),
-                wanted,
-                source,
-            }
-            .into()
+        Some(Errno::ACCESS) if wanted.is_ipv6() => BridgeMismatch::NoIpv6 { name, wanted, source }.into(),
+        Some(Errno::OPNOTSUPP | Errno::AFNOSUPPORT) if wanted.is_ipv6() => {
+            BridgeMismatch::KernelWithoutIpv6 { name, wanted, source }.into()
         }
         Some(_) | None => source.into(),
     }
