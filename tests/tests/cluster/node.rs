@@ -89,7 +89,10 @@ fn a_node_has_its_addresses_labels_and_port() {
             .iter()
             .map(|a| (a.type_.as_str(), a.address.as_str()))
             .collect();
-        let internal = own.lines().map(|address| ("InternalIP", address));
+        let mut own: Vec<_> = own.lines().collect();
+        let ipv6_first = test.cluster.primary(false, true);
+        own.sort_by_key(|address| address.contains(':') != ipv6_first);
+        let internal = own.into_iter().map(|address| ("InternalIP", address));
         let expected: Vec<_> = internal.chain([("Hostname", name.as_str())]).collect();
         assert_eq!(pairs, expected);
         let port = status
