@@ -13,7 +13,10 @@ go_build() {
         go build -mod=readonly -buildvcs=false -trimpath -ldflags "-s -w $variables" -o "$out/" "$@")
 }
 
-module_key() { hash_of "$REPO/hack/testbed/$1"/go.{mod,sum} "$REPO/hack/lib/go.sh" "$(go version)" "${@:2}"; }
+module_key() {
+    # shellcheck disable=SC2046 # names without spaces, or none
+    hash_of "$REPO/hack/testbed/$1"/go.{mod,sum} $(find "$REPO/hack/testbed/$1" -name '*.go') "$REPO/hack/lib/go.sh" "$(go version)" "${@:2}"
+}
 
 kubernetes_variables() {
     local package
@@ -49,7 +52,7 @@ build_runc() {
             -ldflags "-s -w -extldflags -static" -o "$1/" github.com/opencontainers/runc)
 }
 
-build_coredns() { CGO_ENABLED=0 go_build "$1" coredns "" github.com/coredns/coredns; }
+build_coredns() { CGO_ENABLED=0 go_build "$1" coredns "" .; }
 
 build_cni() {
     local module=github.com/containernetworking/plugins/plugins

@@ -7,7 +7,7 @@
 build_parts() {
     cached base "$(base_key)" build_base
     BASE=$CACHED
-    cached controlplane "$(module_key controlplane "$REPO/hack/testbed/controlplane/main.go")" build_controlplane
+    cached controlplane "$(module_key controlplane)" build_controlplane
     CONTROLPLANE=$CACHED
     cached containerd "$(module_key containerd)" build_containerd
     CONTAINERD=$CACHED

@@ -27,14 +27,6 @@ build_programs() {
     DAEMON_IMAGE=$CACHED/image.tar DAEMON_TAG=$TAG
 }
 
-# begin_first_build: where gantry was never built, its compiler runs beside downloads and linkers, which leave processors idle. The
-# step of build_programs waits for it. It ends with this shell.
-begin_first_build() {
-    [[ $AGENT$PROXY$CNI_PLUGIN == *gantry* && -z ${GANTRY_BIN-} && ! -d $("$REPO/hack/build" --print-dir) ]] || return 0
-    setsid "$REPO/hack/build" >/dev/null 2>&1 </dev/null &
-    trap 'for job in $(jobs -pr); do kill -- "-$job"; done' EXIT
-}
-
 # musl_target: where the plugin is built for, if the toolchain has it. The plugin is a process for each call, and half of its
 # processor time is the start of the GNU C library: it asks CPUID some fifty times, which a virtual machine pays for with an
 # exit each. The daemons keep that library for its allocator.
