@@ -153,6 +153,12 @@ fn client(mut config: Config, user_agent: &str, requests: &Requests) -> Result<k
     if let Ok(value) = user_agent.parse() {
         config.headers.push((hyper::header::USER_AGENT, value));
     }
+    // Over TLS the API server always speaks HTTP/2; an http:// address (kubectl proxy, tests) speaks HTTP/1.1.
+    let http2 = config.cluster_url.scheme() == Some(&Scheme::HTTPS);
+    if !http2 {
+        // The system's roots are of no use, and our image has none.
+        config.root_cert.get_or_insert_default();
+    }
     let mut tls = config.rustls_client_config()?;
     if let Some(identity) = FileIdentity::of(&config.auth_info) {
         tls.client_auth_cert_resolver = identity;
@@ -167,8 +173,6 @@ fn client(mut config: Config, user_agent: &str, requests: &Requests) -> Result<k
         .https_or_http()
         .enable_http2()
         .wrap_connector(http);
-    // Over TLS the API server always speaks HTTP/2; an http:// address (kubectl proxy, tests) speaks HTTP/1.1.
-    let http2 = config.cluster_url.scheme() == Some(&Scheme::HTTPS);
     let lanes = Lanes::new(|| {
         HttpClient::builder(TokioExecutor::new())
             .http2_only(http2)
