@@ -36,9 +36,17 @@ impl Host {
         Self(netns)
     }
 
+    fn ip(&self, args: &[&str]) -> String {
+        self.0.ip(args)
+    }
+
+    fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        self.0.run(work)
+    }
+
     /// A link to another host, with addresses at both ends.
     fn link(&self, other: &Self, name: &str, own: &[&str], others: &[&str]) {
-        self.0.ip(&[
+        self.ip(&[
             "link",
             "add",
             name,
@@ -52,16 +60,16 @@ impl Host {
         ]);
         for (host, addresses) in [(self, own), (other, others)] {
             for address in addresses {
-                host.0.ip(&["address", "add", address, "dev", name]);
+                host.ip(&["address", "add", address, "dev", name]);
             }
-            host.0.ip(&["link", "set", name, "up"]);
+            host.ip(&["link", "set", name, "up"]);
         }
     }
 
     /// Sets the routes, as the main loop does.
     fn set(&self, wanted: &[Route], own: &Node) {
         let wanted: BTreeSet<Route> = wanted.iter().copied().collect();
-        self.0.run(|| {
+        self.run(|| {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()
@@ -74,15 +82,15 @@ impl Host {
 
     /// All routes of ours.
     fn routes(&self) -> String {
-        self.0.ip(&["route", "show", "proto", "117"]) + &self.0.ip(&["-6", "route", "show", "proto", "117"])
+        self.ip(&["route", "show", "proto", "117"]) + &self.ip(&["-6", "route", "show", "proto", "117"])
     }
 
     /// Sends a good deal of data to a pod of `other` and reads as much back; says who it saw.
     fn talks_to(&self, other: &Self, pod: IpAddr) -> IpAddr {
         const SIZE: usize = 300_000;
-        let listener = other.0.run(|| TcpListener::bind((pod, 0))).unwrap();
+        let listener = other.run(|| TcpListener::bind((pod, 0))).unwrap();
         let to = listener.local_addr().unwrap();
-        let mut stream = self.0.run(|| connect(to));
+        let mut stream = self.run(|| connect(to));
         let (mut served, peer) = listener.accept().unwrap();
         std::thread::scope(|scope| {
             scope.spawn(move || {
@@ -117,7 +125,7 @@ fn connect(to: SocketAddr) -> TcpStream {
 fn node(host: &Host, number: u8, addresses: [&str; 2]) -> (Node, [IpAddr; 2]) {
     let pods = [format!("10.244.{number}.7"), format!("fd00:244:0:{number}::7")];
     for pod in &pods {
-        host.0.ip(&["address", "add", pod, "dev", "lo"]);
+        host.ip(&["address", "add", pod, "dev", "lo"]);
     }
     let node = Node {
         pod_ranges: vec![
@@ -160,7 +168,7 @@ fn nodes_on_one_link_have_straight_routes_of_both_families() {
             && routes.contains("fd00:244:0:2::/64 via 2001:db8:1::2"),
         "{routes}"
     );
-    let all = a.0.ip(&["link", "show"]);
+    let all = a.ip(&["link", "show"]);
     assert!(!all.contains("gantry-tunnel"), "{all}");
     a.set(&to(&two)[1..], &one);
     let routes = a.routes();
@@ -189,7 +197,7 @@ fn nodes_that_share_no_link_have_a_tunnel() {
         (&b, "198.51.100.254", "2001:db8:2::fe"),
     ] {
         for gateway in [four, six] {
-            host.0.ip(&["route", "add", "default", "via", gateway]);
+            host.ip(&["route", "add", "default", "via", gateway]);
         }
     }
     let (one, _) = node(&a, 1, ["192.0.2.1", "2001:db8:1::1"]);
@@ -217,25 +225,24 @@ fn nodes_that_share_no_link_have_a_tunnel() {
         ..two
     };
     a.set(&to(&moved), &one);
-    let (routes, links) = (a.routes(), a.0.ip(&["link", "show"]));
+    let (routes, links) = (a.routes(), a.ip(&["link", "show"]));
     assert!(
         routes.contains("via 203.0.113.2") && !routes.contains("encap"),
         "{routes}"
     );
     a.set(&[], &one);
-    assert!(!a.0.ip(&["link", "show"]).contains("gantry-tunnel"), "{links}");
+    assert!(!a.ip(&["link", "show"]).contains("gantry-tunnel"), "{links}");
     assert_eq!(a.routes(), "");
 }
 
 #[test]
 fn a_bridge_goes_when_nothing_is_on_it() {
     let host = Host::new("a");
-    host.0.ip(&["link", "add", "br-pods", "type", "bridge"]);
-    host.0
-        .ip(&["link", "add", "pod", "type", "veth", "peer", "name", "peer"]);
-    host.0.ip(&["link", "set", "pod", "master", "br-pods"]);
+    host.ip(&["link", "add", "br-pods", "type", "bridge"]);
+    host.ip(&["link", "add", "pod", "type", "veth", "peer", "name", "peer"]);
+    host.ip(&["link", "set", "pod", "master", "br-pods"]);
     let remove = || {
-        host.0.run(|| {
+        host.run(|| {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()
@@ -246,8 +253,8 @@ fn a_bridge_goes_when_nothing_is_on_it() {
         })
     };
     assert!(!remove(), "a pod is on it");
-    host.0.ip(&["link", "delete", "pod"]);
+    host.ip(&["link", "delete", "pod"]);
     assert!(remove());
-    assert!(!host.0.ip(&["-brief", "link", "show"]).contains("br-pods"));
+    assert!(!host.ip(&["-brief", "link", "show"]).contains("br-pods"));
     assert!(remove(), "gone is gone");
 }

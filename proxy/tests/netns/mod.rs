@@ -54,7 +54,7 @@ impl Netns {
 
 impl Drop for Netns {
     fn drop(&mut self) {
-        let _ = Command::new("ip").args(["netns", "del", self.name()]).status();
+        ip(&["netns", "delete", self.name()]);
     }
 }
 
