@@ -15,7 +15,8 @@ go_build() {
 
 module_key() {
     # shellcheck disable=SC2046 # names without spaces, or none
-    hash_of "$REPO/hack/testbed/$1"/go.{mod,sum} $(find "$REPO/hack/testbed/$1" -name '*.go') "$REPO/hack/lib/go.sh" "$(go version)" "${@:2}"
+    hash_of "$REPO/hack/testbed/$1"/go.{mod,sum} $(find "$REPO/hack/testbed/$1" -name '*.go' | sort) \
+        "$REPO/hack/lib/go.sh" "$(go version)"
 }
 
 kubernetes_variables() {

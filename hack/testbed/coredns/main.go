@@ -1,4 +1,4 @@
-// Command coredns is CoreDNS with the plugins of kubeadm's Corefile. All that it comes with
+// Command coredns is CoreDNS with the plugins of kubeadm's Corefile, and log. All that it comes with
 // would drag the libraries of three clouds in and take twice as long to build.
 package main
 
