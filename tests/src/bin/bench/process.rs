@@ -34,16 +34,16 @@ impl Process {
         std::fs::read_to_string(&path).expect("the process lives")
     }
 
-    /// User and system time so far.
+    /// User and system time so far, also of the programs that it ran and waited for: kube-proxy writes by running nft.
     pub(crate) fn cpu(&self) -> Duration {
         let stat = self.read("stat");
-        // The name, in brackets, may have spaces; user and system time are fields 14 and 15.
+        // The name, in brackets, may have spaces; user and system time are fields 14 and 15, the children's 16 and 17.
         let fields: Vec<_> = stat
             .rsplit_once(')')
             .map_or("", |(_, rest)| rest)
             .split_whitespace()
             .collect();
-        let ticks: f64 = fields[11..13]
+        let ticks: f64 = fields[11..15]
             .iter()
             .filter_map(|field| field.parse::<f64>().ok())
             .sum();
