@@ -22,7 +22,7 @@ use jiff::Timestamp;
 use rustix::io::Errno;
 
 use super::files::{Place, Slot, open, take};
-use super::processes;
+use super::processes::OpenFiles;
 use super::scratch::Scratch;
 
 /// How much to read.
@@ -54,6 +54,7 @@ pub(super) struct Group {
     limits_known: bool,
     /// Looks without a difference, since the last one.
     quiet: u8,
+    open_files: OpenFiles,
     /// The process that came first, while it was looked for.
     pub(super) first_process: Option<u32>,
     /// The agent is in it: its own open files were left out of the last reading.
@@ -209,7 +210,8 @@ impl Group {
         self.is_ours = pids.contains(&us);
         let of = &mut figures.processes;
         of.count = u64::try_from(pids.len()).unwrap_or(0);
-        (of.open_files, of.sockets) = processes::open_files(pids.into_iter().filter(|pid| *pid != us));
+        let others = pids.into_iter().filter(|pid| *pid != us);
+        (of.open_files, of.sockets) = self.open_files.count(others);
         true
     }
 }

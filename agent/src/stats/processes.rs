@@ -4,6 +4,7 @@
 //! directory open, so that nothing is looked up by a path twice. Of the agent's own, those that it holds for figures are
 //! known to be files.
 
+use std::collections::HashMap;
 use std::mem::MaybeUninit;
 use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
@@ -38,43 +39,76 @@ impl Numbers {
     }
 }
 
-/// Of all these processes together: open files, and sockets among them. Processes that are gone count nothing.
-pub(super) fn open_files(pids: impl Iterator<Item = u32>) -> (u64, u64) {
-    let mut buffer = [MaybeUninit::uninit(); 4096];
-    pids.fold((0, 0), |(files, sockets), pid| {
-        let found = of_process(pid, &mut buffer, &Numbers::default());
-        let (more_files, more_sockets) = found.unwrap_or_default();
-        (files + more_files, sockets + more_sockets)
-    })
+/// Sockets among as many files as before are counted again after this: one for another of the same process is not noticed
+/// for so long.
+const COUNT_LASTS: Duration = Duration::from_secs(60);
+
+/// The open files of a cgroup's processes, as last counted.
+#[derive(Debug, Default)]
+pub(super) struct OpenFiles(HashMap<u32, Counted>);
+
+/// Those of one process.
+#[derive(Debug, Clone, Copy)]
+struct Counted {
+    at: Instant,
+    files: u64,
+    sockets: u64,
 }
 
-/// The open files of this process, as last counted: it may have thousands.
+impl Counted {
+    fn holds(&self, files: u64) -> bool {
+        files > 0 && self.files == files && self.at.elapsed() < COUNT_LASTS
+    }
+}
+
+impl OpenFiles {
+    /// Of all these processes together: open files, and sockets among them. Processes that are gone count nothing.
+    pub(super) fn count(&mut self, pids: impl Iterator<Item = u32>) -> (u64, u64) {
+        let before = std::mem::take(&mut self.0);
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        self.0.extend(pids.filter_map(|pid| {
+            let known = before.get(&pid).filter(|known| known.holds(how_many(pid)));
+            let (files, sockets) = match known {
+                Some(known) => return Some((pid, *known)),
+                None => of_process(pid, &mut buffer, &Numbers::default())?,
+            };
+            let at = Instant::now();
+            Some((pid, Counted { at, files, sockets }))
+        }));
+        let all = self.0.values();
+        all.fold((0, 0), |(files, sockets), of| {
+            (files + of.files, sockets + of.sockets)
+        })
+    }
+}
+
+/// How many files a process has open, since Linux 6.2; nothing before.
+fn how_many(pid: u32) -> u64 {
+    std::fs::metadata(format!("/proc/{pid}/fd")).map_or(0, |folder| folder.len())
+}
+
+/// The open files of this process, as last counted: it may have thousands, most of them for figures.
 #[derive(Debug, Default)]
 pub(super) struct OwnFiles {
-    /// When; how many files there were in all, and of figures; what was found.
-    last: Option<(Instant, [usize; 2], (u64, u64))>,
+    /// Those that are not for figures.
+    last: Option<Counted>,
 }
-
-/// One file for another of the same number is not noticed for so long.
-const OWN_FILES_LAST: Duration = Duration::from_secs(60);
 
 impl OwnFiles {
     /// The same of this process, of which `count` files, `known`, are no sockets.
     pub(super) fn count(&mut self, count: usize, known: impl FnOnce() -> Numbers) -> (u64, u64) {
-        // How many there are, since Linux 6.2; nothing before.
-        let size = std::fs::metadata("/proc/self/fd").map_or(0, |folder| folder.len());
-        let now = [usize::try_from(size).unwrap_or(0), count];
-        if let Some((at, then, found)) = self.last
-            && size > 0
-            && then == now
-            && at.elapsed() < OWN_FILES_LAST
-        {
-            return found;
-        }
-        let mut buffer = [MaybeUninit::uninit(); 4096];
-        let found = of_process(std::process::id(), &mut buffer, &known()).unwrap_or_default();
-        self.last = Some((Instant::now(), now, found));
-        found
+        let count = u64::try_from(count).unwrap_or(0);
+        let others = how_many(std::process::id()).saturating_sub(count);
+        let last = self.last.filter(|last| last.holds(others)).unwrap_or_else(|| {
+            let mut buffer = [MaybeUninit::uninit(); 4096];
+            let found = of_process(std::process::id(), &mut buffer, &known());
+            let (files, sockets) = found.unwrap_or_default();
+            // The listed folder was open, too.
+            let (at, files) = (Instant::now(), files.saturating_sub(count + 1));
+            Counted { at, files, sockets }
+        });
+        self.last = Some(last);
+        (last.files + count, last.sockets)
     }
 }
 
@@ -116,7 +150,7 @@ mod tests {
     use super::*;
 
     fn own() -> (u64, u64) {
-        open_files([std::process::id()].into_iter())
+        OpenFiles::default().count([std::process::id()].into_iter())
     }
 
     #[test]
@@ -130,7 +164,28 @@ mod tests {
             assert!(Instant::now() < deadline);
         }
         // A process that is not there.
-        assert_eq!(open_files([u32::MAX].into_iter()), (0, 0));
+        assert_eq!(OpenFiles::default().count([u32::MAX].into_iter()), (0, 0));
+    }
+
+    #[test]
+    fn as_many_files_as_before_are_not_looked_at_again() {
+        let mut sleeper = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let pid = sleeper.id();
+        let mut files = OpenFiles::default();
+        let deadline = Instant::now() + crate::testing::DEADLINE;
+        // While it starts it opens and closes libraries.
+        while how_many(std::process::id()) > 0 {
+            let (count, sockets) = files.count([pid].into_iter());
+            files.0.entry(pid).and_modify(|counted| counted.sockets += 7);
+            if files.count([pid].into_iter()) == (count, sockets + 7) {
+                break;
+            }
+            assert!(Instant::now() < deadline);
+        }
+        let others = files.count([u32::MAX].into_iter());
+        sleeper.kill().unwrap();
+        sleeper.wait().unwrap();
+        assert_eq!((others, files.0.len()), ((0, 0), 0), "what is gone is forgotten");
     }
 
     #[test]

@@ -12,6 +12,8 @@ use crate::figures::Figures;
 
 /// Between two scrapes: pods that work have all done something.
 const PAUSE: Duration = Duration::from_millis(1100);
+/// Scrapes before those that are measured: a scraper comes for days.
+const WARM_UP: usize = 10;
 const ANSWER: Duration = Duration::from_secs(30);
 
 const PAGES: [&str; 3] = ["/metrics/cadvisor", "/metrics/resource", "/stats/summary"];
@@ -21,8 +23,11 @@ impl Bench {
         for page in PAGES {
             let mut connection = self.connect();
             let mut bytes = 0;
-            // The first one finds out what there is.
-            self.scrape(&mut connection, page);
+            // The first one finds out what there is, the next ones what sleeps.
+            for _ in 0..self.extent.of(WARM_UP, 1) {
+                self.scrape(&mut connection, page);
+                std::thread::sleep(PAUSE);
+            }
             let mut times = Vec::new();
             let mut measured = self.repeat(self.extent.of(30, 1), || {
                 std::thread::sleep(PAUSE);
