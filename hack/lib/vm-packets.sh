@@ -1,4 +1,4 @@
-# The packet tests in a virtual machine of their own: a kernel, and all else in its memory.
+# Tests of packets in a virtual machine of their own: a kernel, and all else in its memory.
 # shellcheck shell=bash
 
 # vm_kernel VERSION: sets KERNEL to a directory with boot/ and the modules.
@@ -22,23 +22,25 @@ build_kernel() {
     rm -rf "$root"
 }
 
-# vm_packets VERSION PROGRAM REFERENCE ARGUMENT...: runs the tests; REFERENCE is empty or a kube-proxy.
+# vm_packets VERSION WITHOUT PROGRAM BESIDE PLACE ARGUMENT...: runs the tests; WITHOUT is empty, ipv6 or bridge; BESIDE is empty or
+# another program, which is at PLACE there.
 vm_packets() {
-    local version=$1 program=$2 reference=$3 work status
-    shift 3
+    local version=$1 without=$2 work status
+    shift 2
     cached base "$(base_key)" build_base
     BASE=$CACHED
     vm_kernel "$version"
     work=$(mktemp -d)
     # shellcheck disable=SC2064 # this directory
     trap "rm -rf '$work'" EXIT
-    step "a root for kernel $version" packets_root "$work/root" "$program" "$reference" "$@"
+    step "a root for kernel $version" packets_root "$work/root" "$without" "$@"
     (cd "$work/root" && find . | busybox cpio -o -H newc 2>/dev/null) >"$work/initrd"
-    packets_machine "$work/initrd" | tee "$work/console" | sed -u 's/\r$//' >&2
+    packets_machine "$work/initrd" "${without:+$without.disable=1}" | tee "$work/console" | sed -u 's/\r$//' >&2
     status=$(sed -n 's/^packets: exit \([0-9]*\).*/\1/p' "$work/console")
-    [[ $status == 0 ]] || die "the packet tests on kernel $version: exit ${status:-unknown}"
+    [[ $status == 0 ]] || die "the tests on kernel $version${without:+ without $without}: exit ${status:-unknown}"
 }
 
+# packets_machine INITRD WORD...: boots it with these words for the kernel.
 packets_machine() {
     local root=$QEMU/root accelerator=tcg,thread=multi cpu=max
     [[ ${GANTRY_VM_ACCEL-} != kvm ]] || accelerator=kvm cpu=host
@@ -46,13 +48,13 @@ packets_machine() {
         -M q35 -accel $accelerator -cpu $cpu -smp 2 -m 2048 -nodefaults -no-user-config -display none -no-reboot -nic none \
         -L "$root/usr/share/qemu" -L "$root/usr/share/seabios" -serial stdio \
         -kernel "$(echo "$KERNEL"/boot/vmlinuz-*)" -initrd "$1" \
-        -append "console=ttyS0 quiet panic=-1 mitigations=off random.trust_cpu=on audit=0 tsc=unstable rdinit=/init" </dev/null
+        -append "console=ttyS0 quiet panic=-1 mitigations=off random.trust_cpu=on audit=0 tsc=unstable rdinit=/init ${*:2}" </dev/null
 }
 
-# packets_root ROOT PROGRAM REFERENCE ARGUMENT...: the files of such a machine.
+# packets_root ROOT WITHOUT PROGRAM BESIDE PLACE ARGUMENT...: the files of such a machine.
 packets_root() {
-    local root=$1 program=$2 reference=$3 file tool modules
-    shift 3
+    local root=$1 without=$2 program=$3 beside=$4 place=$5 file tool modules
+    shift 5
     mkdir -p "$root"/{bin,sbin,proc,sys,dev,run,tmp,etc,var,lib/modules}
     ln -s /run "$root/var/run"
     cp /usr/bin/busybox "$root/bin/busybox"
@@ -67,16 +69,16 @@ packets_root() {
     for tool in modprobe depmod; do ln -s /bin/kmod "$root/sbin/$tool"; done
     # Debian 12 has them in /lib, Debian 13 in /usr/lib.
     modules=$(find "$KERNEL/lib/modules" "$KERNEL/usr/lib/modules" -mindepth 1 -maxdepth 1 2>/dev/null | sed -n 1p || true)
-    packets_modules "$modules" "$root/lib/modules"
+    packets_modules "$modules" "$root/lib/modules" "$without"
     cp "$program" "$root/packets"
     strip "$root/packets"
-    [[ -z $reference ]] || cp "$reference" "$root/kube-proxy"
+    [[ -z $beside ]] || install -D "$beside" "$root$place"
     printf '%s\n' "$@" >"$root/arguments"
     cp "$REPO/hack/testbed/vm/packets-init" "$root/init"
     chmod 755 "$root/init"
 }
 
-# packets_modules FROM TO: those of networks and what they need.
+# packets_modules FROM TO WITHOUT: those of networks and what they need, but that one.
 packets_modules() {
     local version part
     version=$(basename "$1")
@@ -85,6 +87,7 @@ packets_modules() {
         mkdir -p "$2/$version/kernel/$(dirname "$part")"
         cp -a "$1/kernel/$part" "$2/$version/kernel/$part"
     done
+    [[ -z $3 ]] || find "$2" -name "$3.ko*" -delete
     cp "$1"/modules.{order,builtin,builtin.modinfo} "$2/$version/"
     chroot "$(dirname "$(dirname "$2")")" /sbin/depmod "$version"
 }
