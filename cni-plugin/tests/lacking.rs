@@ -29,12 +29,9 @@ fn ipv6() {
         let config = host.config(SUBNET);
         let result = host.add(&config, "alone", &alone);
         assert!(alone.ip("addr").contains(&address(&result).to_string()));
-        let check = host.call(
-            "CHECK",
-            &with_result(&config, &result),
-            "alone",
-            alone.path().to_str().unwrap(),
-        );
+        let mut checked = config.clone();
+        checked["prevResult"] = result;
+        let check = host.call("CHECK", &checked, "alone", alone.path().to_str().unwrap());
         assert!(check.ok, "{check:?}");
         let mut dual = config.clone();
         let ranges = dual["ipam"]["ranges"].as_array_mut().unwrap();
@@ -52,10 +49,4 @@ fn bridge() {
         refused(host, &host.config(SUBNET), &pod, 100, "this kernel has no bridge");
         assert_eq!(host.devices(), [""; 0]);
     });
-}
-
-fn with_result(config: &Value, result: &Value) -> Value {
-    let mut config = config.clone();
-    config["prevResult"] = result.clone();
-    config
 }

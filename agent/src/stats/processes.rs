@@ -65,15 +65,10 @@ impl OpenFiles {
     /// Of all these processes together: open files, and sockets among them. Processes that are gone count nothing.
     pub(super) fn count(&mut self, pids: impl Iterator<Item = u32>) -> (u64, u64) {
         let before = std::mem::take(&mut self.0);
-        let mut buffer = [MaybeUninit::uninit(); 4096];
         self.0.extend(pids.filter_map(|pid| {
             let known = before.get(&pid).filter(|known| known.holds(how_many(pid)));
-            let (files, sockets) = match known {
-                Some(known) => return Some((pid, *known)),
-                None => of_process(pid, &mut buffer, &Numbers::default())?,
-            };
-            let at = Instant::now();
-            Some((pid, Counted { at, files, sockets }))
+            let counted = known.copied().or_else(|| of_process(pid, &Numbers::default()))?;
+            Some((pid, counted))
         }));
         let all = self.0.values();
         all.fold((0, 0), |(files, sockets), of| {
@@ -99,24 +94,25 @@ impl OwnFiles {
     pub(super) fn count(&mut self, count: usize, known: impl FnOnce() -> Numbers) -> (u64, u64) {
         let count = u64::try_from(count).unwrap_or(0);
         let others = how_many(std::process::id()).saturating_sub(count);
-        let last = self.last.filter(|last| last.holds(others)).unwrap_or_else(|| {
-            let mut buffer = [MaybeUninit::uninit(); 4096];
-            let found = of_process(std::process::id(), &mut buffer, &known());
-            let (files, sockets) = found.unwrap_or_default();
+        let unchanged = self.last.filter(|last| last.holds(others));
+        let last = unchanged.or_else(|| {
+            let mut found = of_process(std::process::id(), &known())?;
             // The listed folder was open, too.
-            let (at, files) = (Instant::now(), files.saturating_sub(count + 1));
-            Counted { at, files, sockets }
+            found.files = found.files.saturating_sub(count + 1);
+            Some(found)
         });
-        self.last = Some(last);
-        (last.files + count, last.sockets)
+        self.last = last;
+        last.map_or((count, 0), |last| (last.files + count, last.sockets))
     }
 }
 
-fn of_process(pid: u32, buffer: &mut [MaybeUninit<u8>], known: &Numbers) -> Option<(u64, u64)> {
+/// Lists them; those `known` are no sockets. `None`: there is no such process.
+fn of_process(pid: u32, known: &Numbers) -> Option<Counted> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let folder = rustix::fs::open(format!("/proc/{pid}/fd"), flags, Mode::empty()).ok()?;
     let (mut files, mut sockets) = (0, 0);
-    let mut entries = RawDir::new(&folder, buffer);
+    let mut buffer = [MaybeUninit::uninit(); 4096];
+    let mut entries = RawDir::new(&folder, &mut buffer);
     while let Some(Ok(entry)) = entries.next() {
         let name = entry.file_name();
         if !name.to_bytes().iter().all(u8::is_ascii_digit) {
@@ -132,7 +128,8 @@ fn of_process(pid: u32, buffer: &mut [MaybeUninit<u8>], known: &Numbers) -> Opti
             sockets += 1;
         }
     }
-    Some((files, sockets))
+    let at = Instant::now();
+    Some(Counted { at, files, sockets })
 }
 
 /// Half of what this process may have open; the rest is for everybody else.
