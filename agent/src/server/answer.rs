@@ -3,9 +3,11 @@
 use std::io;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
+use futures::stream;
+use http_body_util::{BodyExt as _, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::{
     Response, StatusCode,
+    body::Frame,
     header::{CONTENT_TYPE, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS},
 };
 use serde::Serialize;
@@ -105,7 +107,20 @@ pub(crate) fn whole(answer: gantry_chassis::http::Answer) -> Answer {
 
 /// 200 with a content type.
 pub(crate) fn with_type(content_type: &'static str, content: impl Into<Bytes>) -> Answer {
-    let mut answer = Response::new(full(content));
+    typed(content_type, full(content))
+}
+
+/// 200 with a content type, and a body whose parts are made when the one before is on its way.
+pub(crate) fn in_parts(
+    content_type: &'static str,
+    parts: impl Iterator<Item = Vec<u8>> + Send + 'static,
+) -> Answer {
+    let frames = parts.map(|part| Ok(Frame::data(Bytes::from(part))));
+    typed(content_type, StreamBody::new(stream::iter(frames)).boxed_unsync())
+}
+
+fn typed(content_type: &'static str, body: Body) -> Answer {
+    let mut answer = Response::new(body);
     answer
         .headers_mut()
         .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));

@@ -2,7 +2,6 @@
 //!
 //! The text is never compressed, whatever the scraper accepts: that would cost ten times what reading it costs.
 
-use bytes::Bytes;
 use gantry_agent_core::api::Query;
 use hyper::header::HeaderValue;
 
@@ -16,12 +15,14 @@ const STARTED: &str = "process-start-time-unix";
 
 /// `/metrics/cadvisor`.
 pub(super) async fn cadvisor(api: &Api) -> Result<Answer, Refusal> {
-    metrics(api, api.stats.cadvisor().await)
+    let parts = api.stats.cadvisor().await.map_err(refusal)?;
+    Ok(metrics(api, answer::in_parts(METRICS, parts)))
 }
 
 /// `/metrics/resource`.
 pub(super) async fn resources(api: &Api) -> Result<Answer, Refusal> {
-    metrics(api, api.stats.resources().await)
+    let body = api.stats.resources().await.map_err(refusal)?;
+    Ok(metrics(api, answer::with_type(METRICS, body)))
 }
 
 /// `/stats/summary`, with `?only_cpu_and_memory=true` without the rest.
@@ -36,11 +37,10 @@ fn only_cpu_and_memory(query: &Query) -> bool {
     query.all("only_cpu_and_memory").eq(["true"])
 }
 
-fn metrics(api: &Api, body: Result<Bytes, StatsError>) -> Result<Answer, Refusal> {
-    let mut answer = answer::with_type(METRICS, body.map_err(refusal)?);
+fn metrics(api: &Api, mut answer: Answer) -> Answer {
     let started = HeaderValue::from(api.stats.started().as_second());
     answer.headers_mut().insert(STARTED, started);
-    Ok(answer)
+    answer
 }
 
 fn refusal(error: StatsError) -> Refusal {

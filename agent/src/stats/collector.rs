@@ -143,6 +143,7 @@ impl Collector {
         for entry in self.entries.values_mut() {
             let ours = std::mem::take(&mut entry.group.is_ours);
             if let Some(figures) = entry.figures.as_mut().filter(|_| ours) {
+                let figures = Arc::make_mut(figures);
                 figures.processes.open_files += files;
                 figures.processes.sockets += sockets;
             }
@@ -295,10 +296,10 @@ impl Collector {
     }
 }
 
-fn labels(target: &Target<'_>, path: &str) -> Labels {
-    Labels::new(&Identity {
+fn labels(target: &Target<'_>, path: &str) -> Arc<Labels> {
+    Arc::new(Labels::new(&Identity {
         id: path,
         image: target.image.as_deref().unwrap_or_default(),
         ..target.identity
-    })
+    }))
 }

@@ -46,7 +46,7 @@ pub(super) enum What {
 pub(super) struct Entry {
     pub(super) what: What,
     pub(super) path: String,
-    pub(super) labels: Labels,
+    pub(super) labels: Arc<Labels>,
     pub(super) image: Option<Arc<str>>,
     pub(super) group: Group,
     /// The last look that found it.
@@ -57,8 +57,8 @@ pub(super) struct Entry {
     pub(super) wire: Wire,
     pub(super) rate: Rate,
     pub(super) nano_cores: u64,
-    /// As last read; `None` when it is gone.
-    pub(super) figures: Option<Figures>,
+    /// As last read; `None` when it is gone. An answer that is still being sent keeps its own.
+    pub(super) figures: Option<Arc<Figures>>,
 }
 
 /// What all of them are read with. The node is the first.
@@ -98,7 +98,8 @@ impl Entry {
 
     /// Brings the figures up to date; false when the cgroup is gone.
     pub(super) fn read(&mut self, layout: &Layout, is_still: bool, depth: Depth, tools: &mut Tools) -> bool {
-        let figures = self.figures.get_or_insert_with(|| Figures::new(Timestamp::now()));
+        let new = || Arc::new(Figures::new(Timestamp::now()));
+        let figures = Arc::make_mut(self.figures.get_or_insert_with(new));
         let place = Place {
             layout,
             path: &self.path,
@@ -116,6 +117,7 @@ impl Entry {
     /// What is not in the cgroup's own files.
     fn complete(&mut self, depth: Depth, Tools { scratch, links }: &mut Tools) {
         let Some(figures) = &mut self.figures else { return };
+        let figures = Arc::make_mut(figures);
         if self.what == What::Node {
             let meminfo = scratch.read_path(Path::new("/proc/meminfo")).map(memory::meminfo);
             let meminfo = meminfo.unwrap_or_default();

@@ -18,9 +18,9 @@ const AT_ONCE: usize = 8;
 /// A scrape does not wait longer for names.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// By the container's or sandbox's id.
+/// By the container's or sandbox's id. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub(super) struct ImageNames(HashMap<String, Arc<str>>);
+pub(super) struct ImageNames(Arc<HashMap<String, Arc<str>>>);
 
 impl ImageNames {
     pub(super) fn get(&self, id: &str) -> Option<Arc<str>> {
@@ -40,6 +40,10 @@ impl ImageNames {
             .filter(|(id, _)| !self.0.contains_key(*id))
             .map(|(id, image)| (id.to_owned(), image.to_owned()))
             .collect();
+        if unknown.is_empty() && ids().count() == self.0.len() {
+            return;
+        }
+        let names = Arc::make_mut(&mut self.0);
         let asked = stream::iter(unknown).map(|(id, spec)| async move {
             // An answer without a name is an answer; a failed question is asked again.
             let name = runtime.image_of(&id).await.ok()?.unwrap_or(spec);
@@ -48,13 +52,13 @@ impl ImageNames {
         let mut answers = asked.buffer_unordered(AT_ONCE);
         let all = async {
             while let Some(answer) = answers.next().await {
-                self.0.extend(answer);
+                names.extend(answer);
             }
         };
         // Cancel safe: what was answered is kept.
         let _ = tokio::time::timeout(PATIENCE, all).await;
         drop(answers);
         let known: HashSet<&str> = ids().map(|(id, _)| id).collect();
-        self.0.retain(|id, _| known.contains(id.as_str()));
+        names.retain(|id, _| known.contains(id.as_str()));
     }
 }

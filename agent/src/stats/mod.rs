@@ -8,7 +8,8 @@
 //! ```
 //!
 //! * Inputs: the runtime's cache of pods, cgroup file systems, `/proc`, the runtime's own figures, volumes on disk.
-//! * Outputs: the bodies of `/metrics/cadvisor`, `/metrics/resource` and `/stats/summary`.
+//! * Outputs: the bodies of `/metrics/cadvisor` (in parts, made while it is sent, of figures that it shares until then),
+//!   `/metrics/resource` and `/stats/summary`.
 //! * Tasks: one, which measures volumes ([`volumes`]). There is no sampling in the background: figures are as old as the
 //!   question. Scrapes take turns on a thread of their own ([`reader`]).
 //!
@@ -41,7 +42,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use gantry_agent_core::observed::ObservedPod;
-use gantry_agent_core::stats::cadvisor::{Row, Scrape};
+use gantry_agent_core::stats::cadvisor::{Parts, Row, Scrape};
 use gantry_agent_core::stats::machine::MachineFacts;
 use gantry_agent_core::stats::parse::process;
 use gantry_agent_core::stats::resource::{self, Resources};
@@ -87,14 +88,12 @@ pub(crate) struct Stats {
 struct Shared {
     runtime: Runtime,
     facts: Facts,
-    machine: MachineFacts,
+    machine: Arc<MachineFacts>,
     collector: OnceLock<Mutex<Collector>>,
     images: tokio::sync::Mutex<ImageNames>,
     layers: LayerCache,
     logs: LogSizes,
     volumes: Volumes,
-    /// The buffer of the last text: it is used again when its answer has been sent.
-    buffer: Mutex<Vec<u8>>,
 }
 
 impl Stats {
@@ -121,13 +120,12 @@ impl Stats {
             shared: Arc::new(Shared {
                 runtime,
                 facts,
-                machine: machine::facts(&Machine::read(Path::new("/"))),
+                machine: Arc::new(machine::facts(&Machine::read(Path::new("/")))),
                 collector: OnceLock::new(),
                 images: tokio::sync::Mutex::default(),
                 layers: LayerCache::default(),
                 logs: LogSizes::default(),
                 volumes,
-                buffer: Mutex::default(),
             }),
         }
     }
@@ -150,7 +148,7 @@ impl Stats {
     ///
     /// # Errors
     /// See [`StatsError`].
-    pub(crate) async fn cadvisor(&self) -> Result<Bytes, StatsError> {
+    pub(crate) async fn cadvisor(&self) -> Result<Parts, StatsError> {
         let pods = self.shared.runtime.pods().all();
         let images = {
             let mut images = self.shared.images.lock().await;
@@ -158,7 +156,7 @@ impl Stats {
             images.clone()
         };
         self.collect(pods, images, Depth::Full, |shared, collector, _| {
-            Ok(shared.send(shared.cadvisor(collector)))
+            Ok(shared.cadvisor(collector).parts())
         })
         .await
     }
@@ -230,15 +228,13 @@ impl Stats {
     }
 
     /// Reads everything on the reader's thread, then lets `make` look at it there.
-    async fn collect(
+    async fn collect<T: Send + 'static>(
         &self,
         pods: Vec<Arc<ObservedPod>>,
         images: ImageNames,
         depth: Depth,
-        make: impl FnOnce(&Arc<Shared>, &Collector, &[Arc<ObservedPod>]) -> Result<Bytes, StatsError>
-        + Send
-        + 'static,
-    ) -> Result<Bytes, StatsError> {
+        make: impl FnOnce(&Shared, &Collector, &[Arc<ObservedPod>]) -> Result<T, StatsError> + Send + 'static,
+    ) -> Result<T, StatsError> {
         let shared = Arc::clone(&self.shared);
         let done = self.reader.run(move || {
             let collector = shared.collector.get().ok_or(StatsError::Starting)?;
@@ -251,59 +247,26 @@ impl Stats {
 }
 
 impl Shared {
-    fn cadvisor(&self, collector: &Collector) -> Vec<u8> {
+    fn cadvisor(&self, collector: &Collector) -> Scrape {
         let entries = collector.order.iter().filter_map(|key| collector.entry(key));
-        let rows: Vec<Row<'_>> = entries
-            .filter_map(|entry| {
-                Some(Row {
-                    labels: &entry.labels,
-                    figures: entry.figures.as_ref()?,
-                    limits: &entry.limits,
-                    file_systems: if entry.what == What::Node {
-                        &collector.disks.file_systems
-                    } else {
-                        &[]
-                    },
-                })
+        let rows = entries.filter_map(|entry| {
+            Some(Row {
+                labels: Arc::clone(&entry.labels),
+                figures: Arc::clone(entry.figures.as_ref()?),
+                limits: entry.limits,
+                file_systems: if entry.what == What::Node {
+                    collector.disks.file_systems.clone()
+                } else {
+                    Vec::new()
+                },
             })
-            .collect();
-        let scrape = Scrape {
+        });
+        Scrape {
             at: Timestamp::now(),
-            machine: &self.machine,
-            rows: &rows,
-            devices: &collector.disks.devices,
+            machine: Arc::clone(&self.machine),
+            rows: rows.collect(),
+            devices: collector.disks.devices.clone(),
             failed: collector.entry(ROOT).is_none(),
-        };
-        let buffer = std::mem::take(&mut *self.buffer.lock().unwrap_or_else(PoisonError::into_inner));
-        scrape.write(buffer)
-    }
-
-    /// A body that gives its buffer back when it has been sent.
-    fn send(self: &Arc<Self>, text: Vec<u8>) -> Bytes {
-        Bytes::from_owner(Lent {
-            text,
-            owner: Arc::clone(self),
-        })
-    }
-}
-
-/// A buffer on its way.
-struct Lent {
-    text: Vec<u8>,
-    owner: Arc<Shared>,
-}
-
-impl AsRef<[u8]> for Lent {
-    fn as_ref(&self) -> &[u8] {
-        &self.text
-    }
-}
-
-impl Drop for Lent {
-    fn drop(&mut self) {
-        let mut buffer = self.owner.buffer.lock().unwrap_or_else(PoisonError::into_inner);
-        if buffer.capacity() < self.text.capacity() {
-            *buffer = std::mem::take(&mut self.text);
         }
     }
 }
@@ -323,7 +286,7 @@ fn resources(collector: &Collector, pods: &[Arc<ObservedPod>]) -> Vec<u8> {
         node: collector.entry(ROOT).and_then(|entry| entry.resource()),
         pods: &pods,
     };
-    resources.write(Vec::new())
+    resources.write()
 }
 
 fn containers<'a>(collector: &'a Collector, pod: &'a ObservedPod) -> Vec<resource::Container<'a>> {

@@ -140,28 +140,28 @@ fn entry<'a>(collector: &'a Collector, key: &str) -> &'a Entry {
     collector.entry(key).unwrap_or_else(|| panic!("no cgroup {key}"))
 }
 
-fn text(collector: &Collector) -> String {
-    let rows: Vec<Row<'_>> = collector
-        .order
-        .iter()
-        .map(|key| {
-            let entry = entry(collector, key);
-            Row {
-                labels: &entry.labels,
-                figures: entry.figures.as_ref().unwrap(),
-                limits: &entry.limits,
-                file_systems: &[],
-            }
-        })
-        .collect();
-    let scrape = Scrape {
+fn scrape(collector: &Collector) -> Scrape {
+    let rows = collector.order.iter().map(|key| {
+        let entry = entry(collector, key);
+        Row {
+            labels: entry.labels.clone(),
+            figures: entry.figures.clone().unwrap(),
+            limits: entry.limits,
+            file_systems: Vec::new(),
+        }
+    });
+    Scrape {
         at: at(0),
-        machine: &MachineFacts::default(),
-        rows: &rows,
-        devices: &collector.disks.devices,
+        machine: Arc::default(),
+        rows: rows.collect(),
+        devices: collector.disks.devices.clone(),
         failed: false,
-    };
-    String::from_utf8(scrape.write(Vec::new())).unwrap()
+    }
+}
+
+fn text(scrape: Scrape) -> String {
+    let parts: Vec<Vec<u8>> = scrape.parts().collect();
+    String::from_utf8(parts.concat()).unwrap()
 }
 
 #[test]
@@ -187,7 +187,7 @@ fn pods_are_found_with_both_drivers() {
         assert_eq!(entry(&collector, "12-34").path, pod);
         let found = entry(&collector, CONTAINER);
         assert_eq!(found.path, format!("{pod}/{container}"));
-        assert!(text(&collector).contains(&format!(
+        assert!(text(scrape(&collector)).contains(&format!(
             "container_memory_working_set_bytes{{container=\"c\",id=\"{pod}/{container}\",image=\"\",name=\"{CONTAINER}\",\
              namespace=\"n\",pod=\"p\"}} 195 "
         )));
@@ -338,6 +338,26 @@ fn figures_come_also_when_files_cannot_stay_open() {
         collector.collect(&[running()], &ImageNames::default(), Depth::Full);
         let figures = entry(&collector, "12-34").figures.as_ref().unwrap();
         assert_eq!(figures.memory.unwrap().usage, bytes);
+    }
+}
+
+#[test]
+fn an_answer_under_way_keeps_the_figures_of_its_look() {
+    let tree = Tree::v2(CgroupDriver::Cgroupfs);
+    tree.group("/", 0, 0);
+    let mut collector = tree.collector();
+    let mut look = |bytes| {
+        tree.group("/kubepods/pod12-34", 30, bytes);
+        collector.collect(&[running()], &ImageNames::default(), Depth::Full);
+        scrape(&collector)
+    };
+    let (first, second) = (look(300), look(400));
+    for (scrape, bytes) in [(first, 300), (second, 400)] {
+        let text = text(scrape);
+        let mut lines = text.lines();
+        let of_pod =
+            lines.find(|line| line.starts_with("container_memory_usage_bytes{") && line.contains("pod12-34"));
+        assert!(of_pod.unwrap().contains(&format!("}} {bytes} ")), "{of_pod:?}");
     }
 }
 

@@ -17,6 +17,10 @@ mod network;
 #[cfg(test)]
 mod tests;
 
+use std::iter::{Copied, Flatten};
+use std::slice;
+use std::sync::Arc;
+
 use jiff::Timestamp;
 
 use super::figures::{Device, Figures, FileSystem, Limits};
@@ -24,16 +28,16 @@ use super::machine::MachineFacts;
 use super::text::{Kind, Labels, Place, Stamp, Text, Value};
 
 /// One cgroup.
-#[derive(Debug)]
-pub struct Row<'a> {
+#[derive(Debug, Clone)]
+pub struct Row {
     /// Whose it is.
-    pub labels: &'a Labels,
+    pub labels: Arc<Labels>,
     /// What it uses.
-    pub figures: &'a Figures,
+    pub figures: Arc<Figures>,
     /// What it may use.
-    pub limits: &'a Limits,
+    pub limits: Limits,
     /// The node's own row has its file systems.
-    pub file_systems: &'a [FileSystem],
+    pub file_systems: Vec<FileSystem>,
 }
 
 /// A block device's name.
@@ -48,62 +52,122 @@ pub struct DeviceName {
 }
 
 /// Everything that one scrape tells.
-#[derive(Debug)]
-pub struct Scrape<'a> {
+#[derive(Debug, Clone)]
+pub struct Scrape {
     /// Now.
     pub at: Timestamp,
     /// The machine.
-    pub machine: &'a MachineFacts,
+    pub machine: Arc<MachineFacts>,
     /// The cgroups.
-    pub rows: &'a [Row<'a>],
+    pub rows: Vec<Row>,
     /// Block devices; the first that fits names a device.
-    pub devices: &'a [DeviceName],
+    pub devices: Vec<DeviceName>,
     /// Something could not be read.
     pub failed: bool,
 }
 
-impl Scrape<'_> {
-    /// Writes the answer into `buffer`, which may have been used before.
+/// The answer, in parts of whole families. A part is made when it is asked for, so it is sent while it is still in the
+/// processor's cache, and a full node's four megabytes are never in memory together.
+pub struct Parts {
+    scrape: Scrape,
+    now: Stamp,
+    /// When each row was read.
+    stamps: Vec<Stamp>,
+    devices: Vec<DeviceText>,
+    /// Room for a label that has to be written.
+    spare: String,
+    families: Flatten<Copied<slice::Iter<'static, &'static [Family]>>>,
+    stage: Stage,
+    /// The size of the part before, bytes.
+    size: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Head,
+    Families,
+    Done,
+}
+
+/// A part has at least so many bytes, unless it is the last.
+const PART: usize = 64 * 1024;
+
+impl Scrape {
+    /// The answer.
     #[must_use]
-    pub fn write(&self, buffer: Vec<u8>) -> Vec<u8> {
-        let mut text = Text::into_buffer(buffer);
-        let failed = Value::Number(u64::from(self.failed));
-        super::machine::version(self.machine, &mut text);
-        let now = Stamp::new(self.at);
-        let devices: Vec<DeviceText> = self.devices.iter().map(DeviceText::new).collect();
-        let mut spare = String::new();
-        let stamps: Vec<Stamp> = self.rows.iter().map(|row| Stamp::new(row.figures.at)).collect();
-        for group in GROUPS {
-            for family in *group {
-                let before = text.len();
-                text.family(family.name, family.help, family.kind);
-                let head = text.len();
-                for (row, at) in self.rows.iter().zip(&stamps) {
-                    let mut out = Out {
-                        text: &mut text,
-                        name: family.name,
-                        labels: row.labels,
-                        at,
-                        now: &now,
-                        seconds: self.at.as_second(),
-                        devices: &devices,
-                        spare: &mut spare,
-                    };
-                    (family.values)(row, &mut out);
-                }
-                if text.len() == head {
-                    text.truncate(before);
-                }
-            }
+    pub fn parts(self) -> Parts {
+        Parts {
+            now: Stamp::new(self.at),
+            stamps: self.rows.iter().map(|row| Stamp::new(row.figures.at)).collect(),
+            devices: self.devices.iter().map(DeviceText::new).collect(),
+            spare: String::new(),
+            families: GROUPS.iter().copied().flatten(),
+            stage: Stage::Head,
+            size: PART,
+            scrape: self,
         }
+    }
+}
+
+impl Iterator for Parts {
+    type Item = Vec<u8>;
+
+    fn next(&mut self) -> Option<Vec<u8>> {
+        if self.stage == Stage::Done {
+            return None;
+        }
+        // Families of a node are about as long as each other.
+        let mut text = Text::with_capacity(self.size + self.size / 2);
+        if self.stage == Stage::Head {
+            super::machine::version(&self.scrape.machine, &mut text);
+            self.stage = Stage::Families;
+        }
+        while text.len() < PART {
+            let Some(family) = self.families.next() else {
+                self.finish(&mut text);
+                self.stage = Stage::Done;
+                break;
+            };
+            self.family(family, &mut text);
+        }
+        self.size = text.len();
+        Some(text.finish())
+    }
+}
+
+impl Parts {
+    /// One family, unless nothing is in it.
+    fn family(&mut self, family: &Family, text: &mut Text) {
+        let before = text.len();
+        text.family(family.name, family.help, family.kind);
+        let head = text.len();
+        for (row, at) in self.scrape.rows.iter().zip(&self.stamps) {
+            let mut out = Out {
+                text,
+                name: family.name,
+                labels: &row.labels,
+                at,
+                now: &self.now,
+                seconds: self.scrape.at.as_second(),
+                devices: &self.devices,
+                spare: &mut self.spare,
+            };
+            (family.values)(row, &mut out);
+        }
+        if text.len() == head {
+            text.truncate(before);
+        }
+    }
+
+    fn finish(&self, text: &mut Text) {
         text.family(
             "container_scrape_error",
             "1 if there was an error while getting container metrics, 0 otherwise",
             Kind::Gauge,
         );
-        text.plain("container_scrape_error", "").value(failed);
-        super::machine::write(self.machine, &mut text);
-        text.finish()
+        text.plain("container_scrape_error", "")
+            .value(Value::Number(u64::from(self.scrape.failed)));
+        super::machine::write(&self.scrape.machine, text);
     }
 }
 
@@ -123,10 +187,10 @@ struct Family {
     name: &'static str,
     help: &'static str,
     kind: Kind,
-    values: fn(&Row<'_>, &mut Out<'_>),
+    values: fn(&Row, &mut Out<'_>),
 }
 
-const fn counter(name: &'static str, help: &'static str, values: fn(&Row<'_>, &mut Out<'_>)) -> Family {
+const fn counter(name: &'static str, help: &'static str, values: fn(&Row, &mut Out<'_>)) -> Family {
     Family {
         name,
         help,
@@ -135,7 +199,7 @@ const fn counter(name: &'static str, help: &'static str, values: fn(&Row<'_>, &m
     }
 }
 
-const fn gauge(name: &'static str, help: &'static str, values: fn(&Row<'_>, &mut Out<'_>)) -> Family {
+const fn gauge(name: &'static str, help: &'static str, values: fn(&Row, &mut Out<'_>)) -> Family {
     Family {
         name,
         help,

@@ -8,7 +8,7 @@
 //!
 //! * [`parse`]: bytes in, small structs out; never fails, what is missing or not understood is `None` or left out.
 //! * [`figures`]: the model, the same for cgroup versions 1 and 2. [`rate`]: the CPU's use just now.
-//! * [`text`]: the writer of Prometheus' text format, into one buffer that is used again.
+//! * [`text`]: the writer of Prometheus' text format.
 //!
 //! Names, labels, units and what is reported for which cgroup are those of the reference: cadvisor's `metrics`
 //! package and kubelet's `stats` and `metrics/collectors`.

@@ -133,10 +133,10 @@ const ERROR: (&str, &str) = (
 );
 
 impl Resources<'_> {
-    /// Writes the answer into `buffer`, which may have been used before.
+    /// The answer.
     #[must_use]
-    pub fn write(&self, buffer: Vec<u8>) -> Vec<u8> {
-        let mut text = Text::into_buffer(buffer);
+    pub fn write(&self) -> Vec<u8> {
+        let mut text = Text::default();
         let containers: Vec<(String, &Container<'_>)> = self
             .pods
             .iter()
@@ -266,7 +266,7 @@ mod tests {
             node: Some(reading),
             pods: &[pod],
         };
-        let text = String::from_utf8(resources.write(Vec::new())).unwrap();
+        let text = String::from_utf8(resources.write()).unwrap();
         let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
         assert_eq!(
             lines,

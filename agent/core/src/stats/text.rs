@@ -1,7 +1,7 @@
-//! Prometheus' text format, into one buffer: `NAME{LABELS} VALUE [TIMESTAMP]`.
+//! Prometheus' text format: `NAME{LABELS} VALUE [TIMESTAMP]`.
 //!
 //! A scrape of a full node is some ten thousand lines that differ in a number each. So the labels of a cgroup are
-//! written once, when it is first seen ([`Labels`]), and a line is a few copies into a buffer that is used again.
+//! written once, when it is first seen ([`Labels`]), and a line is a few copies.
 
 use jiff::Timestamp;
 
@@ -52,16 +52,29 @@ pub enum Place {
 
 /// A time as it ends a line; one for all lines of a cgroup.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stamp(Vec<u8>);
+pub struct Stamp {
+    text: [u8; Self::ROOM],
+    from: usize,
+}
 
 impl Stamp {
+    /// A blank, the largest number, a line break.
+    const ROOM: usize = DIGITS + 2;
+
     /// Written out, in milliseconds.
     #[must_use]
     pub fn new(at: Timestamp) -> Self {
-        let mut text = vec![b' '];
-        integer(&mut text, u64::try_from(at.as_millisecond()).unwrap_or(0));
-        text.push(b'\n');
-        Self(text)
+        let mut digits = [0; DIGITS];
+        let digits = decimal(u64::try_from(at.as_millisecond()).unwrap_or(0), &mut digits);
+        let from = DIGITS - digits.len();
+        let mut text = [b' '; Self::ROOM];
+        text[from + 1..=DIGITS].copy_from_slice(digits);
+        text[DIGITS + 1] = b'\n';
+        Self { text, from }
+    }
+
+    fn text(&self) -> &[u8] {
+        &self.text[self.from..]
     }
 }
 
@@ -126,11 +139,12 @@ pub struct Text {
 }
 
 impl Text {
-    /// Into a buffer that may have been used before; what is in it goes.
+    /// With room for so many bytes.
     #[must_use]
-    pub fn into_buffer(mut buffer: Vec<u8>) -> Self {
-        buffer.clear();
-        Self { buffer }
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self {
+            buffer: Vec::with_capacity(bytes),
+        }
     }
 
     /// What was written.
@@ -201,7 +215,7 @@ impl Tail<'_> {
     /// Its value, and when that was so.
     pub fn value_at(mut self, value: Value, at: &Stamp) {
         self.put(value);
-        self.0.buffer.extend_from_slice(&at.0);
+        self.0.buffer.extend_from_slice(at.text());
     }
 
     fn put(&mut self, value: Value) {
@@ -280,7 +294,7 @@ mod tests {
             namespace: "s",
             pod: "p",
         });
-        let mut text = Text::into_buffer(b"old".to_vec());
+        let mut text = Text::default();
         text.family("f", "What it is.", Kind::Counter);
         text.line("f", &labels, &[(Place::AfterContainer, "cpu=\"total\"")])
             .value_at(

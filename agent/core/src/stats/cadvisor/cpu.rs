@@ -108,13 +108,13 @@ pub(super) const FAMILIES: &[Family] = &[
 ];
 
 /// Only where there is a limit.
-fn limited(row: &Row<'_>, out: &mut Out<'_>, value: Value) {
+fn limited(row: &Row, out: &mut Out<'_>, value: Value) {
     if row.limits.cpu_quota_us.is_some() {
         out.put(value);
     }
 }
 
-fn pressure(row: &Row<'_>, out: &mut Out<'_>, of: fn(&Pressures) -> Stall) {
+fn pressure(row: &Row, out: &mut Out<'_>, of: fn(&Pressures) -> Stall) {
     if let Some(pressures) = &row.figures.pressures {
         out.put(Value::Micros(of(pressures).total_us));
     }

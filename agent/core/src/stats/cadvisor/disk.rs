@@ -133,15 +133,15 @@ pub(super) const COST: &[Family] = &[
     ),
 ];
 
-fn room(row: &Row<'_>, out: &mut Out<'_>, of: fn(&FileSystem) -> Value) {
-    for fs in row.file_systems {
+fn room(row: &Row, out: &mut Out<'_>, of: fn(&FileSystem) -> Value) {
+    for fs in &row.file_systems {
         out.named((Place::AfterContainer, "device", &fs.device), of(fs));
     }
 }
 
 /// Each device with its label, and each label once: several devices that nobody can name would make equal lines.
 fn each(
-    row: &Row<'_>,
+    row: &Row,
     out: &mut Out<'_>,
     wanted: impl Fn(&Device) -> bool,
     mut put: impl FnMut(&mut Out<'_>, &str, &Device),
@@ -157,7 +157,7 @@ fn each(
 }
 
 fn work(
-    row: &Row<'_>,
+    row: &Row,
     out: &mut Out<'_>,
     of: fn(&Device) -> Operations,
     operation: Operation,
@@ -169,7 +169,7 @@ fn work(
         out.with(&[(Place::AfterContainer, label)], Value::Number(value));
     });
     let Some(disk) = disk else { return };
-    for fs in row.file_systems {
+    for fs in &row.file_systems {
         let mut label = String::new();
         text::label(&mut label, "device", &fs.device);
         let mut devices = row.figures.devices.iter().filter(|device| used(device));
@@ -179,7 +179,7 @@ fn work(
     }
 }
 
-fn usage(row: &Row<'_>, out: &mut Out<'_>) {
+fn usage(row: &Row, out: &mut Out<'_>) {
     for device in &row.figures.devices {
         let name = out.device(device);
         let numbers = format!("major=\"{}\",minor=\"{}\"", device.major, device.minor);
@@ -197,7 +197,7 @@ fn usage(row: &Row<'_>, out: &mut Out<'_>) {
     }
 }
 
-fn cost(row: &Row<'_>, out: &mut Out<'_>, of: fn(&Cost) -> Option<u64>) {
+fn cost(row: &Row, out: &mut Out<'_>, of: fn(&Cost) -> Option<u64>) {
     let charged = |device: &Device| of(&device.cost).is_some();
     each(row, out, charged, |out, label, device| {
         let value = of(&device.cost).unwrap_or(0);

@@ -101,7 +101,7 @@ pub(super) const FAMILIES: &[Family] = &[
 ];
 
 /// Zero says that there is no limit.
-fn limit(row: &Row<'_>, out: &mut Out<'_>, bytes: u64) {
+fn limit(row: &Row, out: &mut Out<'_>, bytes: u64) {
     if row.figures.memory.is_some() {
         out.fact(Value::Number(limited(bytes).unwrap_or(0)));
     }

@@ -66,12 +66,12 @@ pub(super) const FAMILIES: &[Family] = &[
     ),
 ];
 
-fn figure(row: &Row<'_>, out: &mut Out<'_>, of: fn(&Memory) -> u64) {
+fn figure(row: &Row, out: &mut Out<'_>, of: fn(&Memory) -> u64) {
     number(out, row.figures.memory.as_ref().map_or(0, of));
 }
 
 /// The same figure under both scopes, as in the reference.
-fn failures(row: &Row<'_>, out: &mut Out<'_>) {
+fn failures(row: &Row, out: &mut Out<'_>) {
     let memory = row.figures.memory.unwrap_or_default();
     for (kind, value) in [
         ("failure_type=\"pgfault\"", memory.faults),

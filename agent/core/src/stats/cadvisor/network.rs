@@ -46,7 +46,7 @@ pub(super) const FAMILIES: &[Family] = &[
     ),
 ];
 
-fn each(row: &Row<'_>, out: &mut Out<'_>, of: fn(&Interface) -> u64) {
+fn each(row: &Row, out: &mut Out<'_>, of: fn(&Interface) -> u64) {
     for interface in row.figures.interfaces.iter().flatten() {
         let label = (Place::AfterImage, "interface", interface.name.as_str());
         out.named(label, Value::Number(of(interface)));

@@ -81,23 +81,28 @@ fn scrape(figures: &Figures, limits: &Limits, file_systems: &[FileSystem]) -> St
         ..Identity::default()
     });
     let row = Row {
-        labels: &labels,
-        figures,
-        limits,
-        file_systems,
+        labels: Arc::new(labels),
+        figures: Arc::new(figures.clone()),
+        limits: *limits,
+        file_systems: file_systems.to_vec(),
     };
     let scrape = Scrape {
         at: at(),
-        machine: &MachineFacts::default(),
-        rows: &[row],
-        devices: &[DeviceName {
+        machine: Arc::default(),
+        rows: vec![row],
+        devices: vec![DeviceName {
             major: 8,
             minor: 0,
             name: "/dev/sda".to_owned(),
         }],
         failed: false,
     };
-    String::from_utf8(scrape.write(Vec::new())).unwrap()
+    whole(scrape)
+}
+
+fn whole(scrape: Scrape) -> String {
+    let parts: Vec<Vec<u8>> = scrape.parts().collect();
+    String::from_utf8(parts.concat()).unwrap()
 }
 
 /// Families, labels beside the six, and what follows.
@@ -196,6 +201,39 @@ fn no_two_lines_have_the_same_name_and_labels() {
 }
 
 #[test]
+fn a_large_answer_comes_in_parts_of_whole_families() {
+    let row = |number: usize| Row {
+        labels: Arc::new(Labels::new(&Identity {
+            name: &number.to_string(),
+            ..Identity::default()
+        })),
+        figures: Arc::new(figures()),
+        limits: Limits::default(),
+        file_systems: Vec::new(),
+    };
+    let scrape = Scrape {
+        at: at(),
+        machine: Arc::default(),
+        rows: (0..500).map(row).collect(),
+        devices: Vec::new(),
+        failed: false,
+    };
+    let parts: Vec<Vec<u8>> = scrape.clone().parts().collect();
+    let (last, others) = parts.split_last().unwrap();
+    assert!(others.len() > 10);
+    assert!(others.iter().all(|part| part.len() >= PART));
+    for part in parts.iter() {
+        assert!(part.starts_with(b"# HELP ") && part.ends_with(b"\n"));
+    }
+    assert!(last.ends_with(b"machine_scrape_error 0\n"));
+    let text = whole(scrape);
+    let heads = text.lines().filter(|line| line.starts_with("# TYPE "));
+    let families: HashSet<&str> = heads.clone().collect();
+    assert_eq!(families.len(), heads.count());
+    assert_eq!(text.matches("container_memory_rss{").count(), 500);
+}
+
+#[test]
 fn families_without_a_line_are_left_out() {
     let text = scrape(&Figures::new(at()), &Limits::default(), &[]);
     for absent in [
@@ -218,12 +256,13 @@ proptest! {
     #[test]
     fn any_names_make_lines_of_one_shape(pod in ".*", image in ".*", device in ".*") {
         let labels = Labels::new(&Identity { pod: &pod, image: &image, ..Identity::default() });
-        let figures = figures();
-        let limits = Limits::default();
-        let file_systems = [file_system(&device)];
-        let row = Row { labels: &labels, figures: &figures, limits: &limits, file_systems: &file_systems };
-        let scrape = Scrape { at: at(), machine: &MachineFacts::default(), rows: &[row], devices: &[], failed: true };
-        let text = String::from_utf8(scrape.write(b"old".to_vec())).unwrap();
+        let row = Row {
+            labels: Arc::new(labels),
+            figures: Arc::new(figures()),
+            limits: Limits::default(),
+            file_systems: vec![file_system(&device)],
+        };
+        let text = whole(Scrape { at: at(), machine: Arc::default(), rows: vec![row], devices: Vec::new(), failed: true });
         for line in text.split('\n') {
             let head = ["# HELP ", "# TYPE ", "container_", "machine_", "cadvisor_"];
             prop_assert!(line.is_empty() || head.iter().any(|head| line.starts_with(head)), "{}", line);
