@@ -3,7 +3,7 @@
 //! Other spellings are containerd's: what it hands over in `runtimeConfig` begins with capitals, which Go's decoder does not
 //! tell from small letters.
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use crate::result::Dns;
@@ -31,7 +31,7 @@ pub(super) struct Config {
     #[serde(default)]
     pub(super) dns: Dns,
     pub(super) prev_result: Option<Value>,
-    #[serde(rename = "cni.dev/valid-attachments")]
+    #[serde(default, rename = "cni.dev/valid-attachments", deserialize_with = "written")]
     pub(super) valid_attachments: Option<Vec<ValidAttachment>>,
 
     pub(super) bridge: Option<String>,
@@ -193,6 +193,11 @@ pub(super) struct PortMapping {
     pub(super) protocol: String,
     #[serde(default, rename = "hostIP", alias = "HostIP")]
     pub(super) host_ip: String,
+}
+
+/// A list that is there. Go writes an empty one as `null`, which CRI-O hands to GC when it starts without pods.
+fn written<'de, D: Deserializer<'de>, T: Deserialize<'de>>(list: D) -> Result<Option<Vec<T>>, D::Error> {
+    Option::deserialize(list).map(|list| Some(list.unwrap_or_default()))
 }
 
 /// Go writes an absent text as an empty one.

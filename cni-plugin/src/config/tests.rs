@@ -142,6 +142,18 @@ fn a_port_asked_for_twice_counts_once_and_two_targets_are_refused() {
 }
 
 #[test]
+fn no_list_of_valid_attachments_is_not_an_empty_one() {
+    let valid = |changes| parse(&with(changes)).unwrap().valid_attachments;
+    assert_eq!(valid(json!({})), None);
+    for empty in [json!([]), Value::Null] {
+        assert_eq!(
+            valid(json!({ "cni.dev/valid-attachments": empty })),
+            Some(Vec::new())
+        );
+    }
+}
+
+#[test]
 fn wishes_do_not_matter_where_none_is_needed() {
     let refused =
         with(json!({ "runtimeConfig": { "ips": ["192.0.2.1"], "mac": "x", "portMappings": [{}] } }));
