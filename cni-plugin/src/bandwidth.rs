@@ -47,6 +47,9 @@ pub(crate) enum BucketError {
 
 /// The queue's latency in milliseconds when it is full, as in the stock plugin.
 const LATENCY_MILLIS: u64 = 25;
+/// What may wait at any rate where the burst does not count: a packet of 64 KiB with the headers of all its segments, which
+/// would be dropped where it does not fit.
+const LONGEST_PACKET: u32 = 128 << 10;
 /// The unit in which the kernel tells of time in queues, in nanoseconds (`PSCHED_SHIFT`).
 const TICK_NANOS: u128 = 64;
 /// `struct tc_tbf_qopt`: two `struct tc_ratespec`, then limit, buffer and MTU.
@@ -121,12 +124,14 @@ impl Bucket {
             && (distance <= slack || mask - distance <= slack)
     }
 
-    /// Bytes that may wait.
+    /// Bytes that may wait: the burst besides, as in the stock plugin. Its sum overflows for the burst of 4 GB that CRI-O asks for, so
+    /// that the burst does not count; nobody's kernel is to hold 4 GB for a pod, so neither does it here.
     fn limit(self) -> u32 {
         let waiting = self.rate_bytes.saturating_mul(LATENCY_MILLIS) / 1000;
-        u32::try_from(waiting)
-            .unwrap_or(u32::MAX)
-            .saturating_add(self.burst_bytes)
+        let waiting = u32::try_from(waiting).unwrap_or(u32::MAX);
+        waiting
+            .checked_add(self.burst_bytes)
+            .unwrap_or(waiting.max(LONGEST_PACKET))
     }
 
     /// How long the burst takes at the rate.
@@ -160,6 +165,13 @@ mod tests {
         assert_eq!((bucket.rate_bytes(), bucket.burst_bytes()), (1_000_000, 100_000));
         assert_eq!(bucket.limit(), 125_000);
         assert_eq!(bucket.ticks(), 1_562_500, "100 ms");
+    }
+
+    #[test]
+    fn a_burst_of_4_gb_is_no_queue_of_4_gb() {
+        let limit = |rate| Bucket::new(rate, (1 << 35) - 9).unwrap().unwrap().limit();
+        assert_eq!(limit(1_000_000_000), 3_125_000, "25 ms");
+        assert_eq!(limit(100_000), LONGEST_PACKET);
     }
 
     proptest! {
