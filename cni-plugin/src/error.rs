@@ -15,6 +15,7 @@ use crate::masquerade::MasqueradeError;
 use crate::netlink::NetlinkError;
 use crate::netns::NamespaceError;
 use crate::ports::PortError;
+use crate::range::RangeSet;
 use crate::request::EnvironmentError;
 use crate::resolv::ResolvError;
 use crate::sysctl::SysctlError;
@@ -102,12 +103,28 @@ pub(crate) enum Failure {
     /// The result could not be written.
     #[error("cannot write the result")]
     Stdout(#[source] std::io::Error),
-    /// STATUS: the next ADD would fail.
-    #[error("the network cannot take another pod")]
-    Unavailable(#[source] LeaseError),
+    /// STATUS: no ADD can work here.
+    #[error(transparent)]
+    Unready(#[from] Unready),
     /// CHECK found a difference.
     #[error(transparent)]
     Check(#[from] CheckError),
+}
+
+/// What the host lacks for any pod.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unready {
+    /// Who has which address cannot be written down.
+    #[error("the network cannot take pods")]
+    State(#[source] LeaseError),
+    /// It has no IPv6.
+    #[error(
+        "the network cannot take pods: this kernel has no IPv6, which the range {range} needs; start it without ipv6.disable=1 or remove the range"
+    )]
+    NoIpv6 {
+        /// What the configuration asks for.
+        range: RangeSet,
+    },
 }
 
 /// Why an existing bridge cannot carry this network.
@@ -175,7 +192,7 @@ impl Failure {
             Self::Stdin(_) | Self::Stdout(_) | Self::Resolv(_) => 5,
             // Try again later.
             Self::Announce(_) => 11,
-            Self::Unavailable(_) => 50,
+            Self::Unready(_) => 50,
             Self::Config(error) => error.code(),
             Self::Namespace(error) => error.code(),
             Self::Lease(error) => error.code(),

@@ -195,26 +195,6 @@ impl Leases {
         })
     }
 
-    /// Whether an address of the set could be leased now.
-    pub(crate) fn has_free(&mut self, set: &RangeSet) -> Result<bool, LeaseError> {
-        for range in &set.0 {
-            let failed = |source| LeaseError::Io {
-                verb: "read",
-                path: self.path(range.subnet),
-                source,
-            };
-            if self
-                .table(range.subnet)?
-                .choose(range, self.now_secs)
-                .map_err(failed)?
-                .is_some()
-            {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
     /// Whether this owner has this address.
     pub(crate) fn holds(
         &mut self,

@@ -152,7 +152,12 @@ fn addresses_come_back_without_del_when_the_namespace_is_gone() {
                 assert!(Instant::now() < deadline, "{:?}", host.veths());
                 std::thread::yield_now();
             }
-            assert!(call(host, ("STATUS", ""), &full(host), "", "").ok, "{step}");
+            let next = Namespace::new();
+            call(host, ("ADD", ""), &full(host), "next", path(&next)).result();
+            assert!(
+                call(host, ("DEL", ""), &full(host), "next", path(&next)).ok,
+                "{step}"
+            );
             nothing_is_left(host, step);
             drop(told);
         });

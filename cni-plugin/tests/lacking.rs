@@ -26,7 +26,8 @@ fn ipv6() {
             "this kernel has IPv6"
         );
         let [alone, both] = [(); 2].map(|()| Namespace::new());
-        let config = host.config(SUBNET);
+        let mut config = host.config(SUBNET);
+        config["cniVersion"] = json!("1.1.0");
         let result = host.add(&config, "alone", &alone);
         assert!(alone.ip("addr").contains(&address(&result).to_string()));
         let mut checked = config.clone();
@@ -37,6 +38,11 @@ fn ipv6() {
         let ranges = dual["ipam"]["ranges"].as_array_mut().unwrap();
         ranges.push(json!([{"subnet": "fd00:99::/64"}]));
         refused(host, &dual, &both, 103, "this kernel has no IPv6");
+        let status = |config: &Value| host.call("STATUS", config, "", "");
+        assert!(status(&config).ok);
+        let error = status(&dual).error();
+        assert_eq!(error["code"], 50);
+        assert!(error["msg"].as_str().unwrap().contains("fd00:99::"), "{error}");
         assert_eq!(host.devices().len(), 1, "the first pod's");
         host.del(&config, "alone", alone.path().to_str().unwrap());
     });

@@ -1,25 +1,23 @@
-//! STATUS: could the next ADD have an address?
+//! STATUS: does the host have what every ADD needs?
+//!
+//! Whether an address is free is not asked, as by the stock plugins. To runtimes a failure means that the network is not ready: the
+//! node would not be either, and after five minutes its pods, which lack nothing, would be evicted. ADD tells of a full range in
+//! the events of the pod that gets no address.
 
-use crate::commands::reclaim;
 use crate::config::Network;
-use crate::error::Failure;
-use crate::lease::{LeaseError, Leases};
-use crate::netlink::Netlink;
+use crate::error::{Failure, Unready};
+use crate::lease::Leases;
+use crate::sysctl::Settings;
 
 /// Succeeds when ADD can work.
 pub(crate) fn run(stdin: &[u8]) -> Result<(), Failure> {
     let network = Network::parse_without_wishes(stdin)?;
-    let mut host = Netlink::open()?;
-    let mut leases = Leases::open(&network.ipam.data_dir, &network.name)?;
-    for set in &network.ipam.sets {
-        if leases.has_free(set)? {
-            continue;
-        }
-        reclaim(&mut host, &mut leases, None)?;
-        if !leases.has_free(set)? {
-            let (range, network) = (set.to_string(), network.name);
-            return Err(Failure::Unavailable(LeaseError::Exhausted { range, network }));
-        }
+    Leases::open(&network.ipam.data_dir, &network.name).map_err(Unready::State)?;
+    let mut sets = network.ipam.sets.into_iter();
+    if let Some(range) = sets.find(|set| set.0.iter().any(|range| range.subnet.is_ipv6()))
+        && Settings::open("net/ipv6".to_owned())?.is_none()
+    {
+        return Err(Unready::NoIpv6 { range }.into());
     }
     Ok(())
 }
