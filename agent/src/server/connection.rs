@@ -14,9 +14,9 @@ use std::{
 use bytes::Bytes;
 use gantry_agent_core::api::{Head, Resolution, Surface, resolve};
 use hyper::{
-    StatusCode, Version,
-    body::{Frame, SizeHint},
-    header::{ACCEPT, HOST, HeaderValue, LOCATION},
+    Method, StatusCode, Version,
+    body::{Body as _, Frame, SizeHint},
+    header::{ACCEPT, CONTENT_LENGTH, HOST, HeaderValue, LOCATION},
     service::service_fn,
 };
 use hyper_util::{
@@ -71,6 +71,8 @@ struct UnderWay(Arc<Usage>);
 /// A body that holds its request under way until it ends or is dropped.
 struct Tracked {
     body: Body,
+    /// Only its size is told. On HTTP/1.1 hyper sees to that itself.
+    only_size: bool,
     _request: UnderWay,
     _counted: Counted,
 }
@@ -89,9 +91,14 @@ where
             async move {
                 let under_way = UnderWay::new(&usage);
                 let counted = service.counted(&request);
-                let answer = service.answer(request, &chain, &usage).await;
+                let only_size = request.method() == Method::HEAD && request.version() == Version::HTTP_2;
+                let mut answer = service.answer(request, &chain, &usage).await;
+                if only_size && let Some(bytes) = answer.body().size_hint().exact() {
+                    answer.headers_mut().insert(CONTENT_LENGTH, bytes.into());
+                }
                 let track = |body| Tracked {
                     body,
+                    only_size,
                     _request: under_way,
                     _counted: counted,
                 };
@@ -269,11 +276,14 @@ impl hyper::body::Body for Tracked {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        if self.only_size {
+            return Poll::Ready(None);
+        }
         Pin::new(&mut self.body).poll_frame(context)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.only_size || self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -258,6 +258,13 @@ async fn http2_is_spoken_and_requests_share_a_connection() {
         ),
         (200, 200)
     );
+    let head = hyper::Request::head("https://node-1/healthz");
+    let answer = sender.send_request(head.body(Empty::new()).unwrap());
+    let (head, body) = timeout(DEADLINE, answer).await.unwrap().unwrap().into_parts();
+    let body = timeout(DEADLINE, body.collect()).await.unwrap().unwrap();
+    assert_eq!(head.status, 200);
+    assert_eq!(head.headers["content-length"], "2");
+    assert!(body.to_bytes().is_empty());
     connection.abort();
 }
 
