@@ -77,9 +77,9 @@ fn a_follower_sees_lines_at_once_and_ends_with_the_container() {
         "echo one; echo two; until test -e /v/go; do usleep 50000; done; echo three; until test -e /v/end; do usleep 50000; done; echo four; exit 1",
     );
     let all = test.start_kubectl(&["logs", "-f", "says"]);
+    all.wait_said("two lines", secs(20), |said| said == "one\ntwo\n");
     let tail = test.start_kubectl(&["logs", "-f", "--tail=1", "--timestamps", "says"]);
     let limited = test.start_kubectl(&["logs", "-f", "--limit-bytes=10", "says"]);
-    all.wait_said("two lines", secs(20), |said| said == "one\ntwo\n");
     tail.wait_said("the last line", secs(20), |said| said.ends_with("Z two\n"));
     test.exec(&pod, "c", "touch /v/go");
     all.wait_said("three lines", secs(10), |said| said == "one\ntwo\nthree\n");

@@ -56,9 +56,14 @@ fn a_container_that_does_not_end_is_killed_when_its_time_is_over() {
     let test = Test::start("trm-kill");
     test.pod(
         "deaf",
-        "{nodeName: node-2, terminationGracePeriodSeconds: 4, containers: [{name: c, image: 'busybox:1.36', command: [sleep, '1000']}]}",
+        "{nodeName: node-2, terminationGracePeriodSeconds: 4, containers: [{name: c, image: 'busybox:1.36', \
+         command: [sh, -c, 'echo up; exec sleep 1000']}]}",
     );
-    test.wait_ready("deaf");
+    let pod = test.wait_ready("deaf");
+    // Before it is there, runc is in its place, which does end when it is asked to.
+    poll(secs(10), "the process is there", || {
+        (test.log(&pod, "c") == "up").then_some(())
+    });
     hold(&test, "deaf");
     let start = Instant::now();
     test.delete::<Pod>("deaf", None);
