@@ -68,7 +68,8 @@ impl Test {
             "create the namespace",
             namespaces.create(&PostParams::default(), &object),
         );
-        test.wait::<ServiceAccount>("default", "exists", secs(30), |_| true);
+        // Another test may just have stopped the API server: the controller manager then waits for its lease, and starts anew.
+        test.wait::<ServiceAccount>("default", "exists", secs(120), |_| true);
         test
     }
 
