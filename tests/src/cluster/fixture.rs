@@ -64,10 +64,8 @@ impl Test {
         };
         let object: Namespace = test.parse(&format!("metadata: {{name: {}}}", test.namespace));
         let namespaces = Api::all(cluster.client());
-        test.must(
-            "create the namespace",
-            namespaces.create(&PostParams::default(), &object),
-        );
+        let params = PostParams::default();
+        test.must("create the namespace", namespaces.create(&params, &object));
         // Another test may just have stopped the API server: the controller manager then waits for its lease, and starts anew.
         test.wait::<ServiceAccount>("default", "exists", secs(120), |_| true);
         test
