@@ -9,7 +9,6 @@ use rustix::io::Errno;
 
 use crate::announce;
 use crate::chain;
-use crate::commands::reclaim;
 use crate::config::{Ipam, Network};
 use crate::error::{BridgeMismatch, Failure};
 use crate::execute::Executor;
@@ -17,7 +16,9 @@ use crate::lease::{Lease, LeaseError, Leases};
 use crate::masquerade::Masquerade;
 use crate::netlink::Netlink;
 use crate::netns::Namespace;
+use crate::owner::Owner;
 use crate::plan::{BridgeFacts, HostFacts, Wanted, masquerade, plan};
+use crate::ports;
 use crate::request::Attachment;
 use crate::resolv;
 
@@ -156,7 +157,7 @@ fn lease_all(
             .find(|address| set.range_of(*address).is_some());
         let lease = match leases.allocate(set, owner, &attachment.container, wanted) {
             Err(LeaseError::Exhausted { .. } | LeaseError::Taken { .. }) => {
-                reclaim(host, leases, Some(owner))?;
+                reclaim(host, leases, owner)?;
                 leases.allocate(set, owner, &attachment.container, wanted)?
             }
             other => other?,
@@ -190,4 +191,17 @@ fn gateway_families(network: &Network) -> impl Iterator<Item = bool> {
     [true, false]
         .into_iter()
         .filter(move |ipv4| subnets.iter().any(|subnet| subnet.is_ipv4() == *ipv4))
+}
+
+/// Frees the leases whose veth is gone: of killed ADDs, and of namespaces that vanished without DEL. `own` is kept.
+fn reclaim(host: &mut Netlink, leases: &mut Leases, own: Owner) -> Result<(), Failure> {
+    leases.retain(|holder| {
+        if holder == own || host.link(&holder.host_ifname())?.is_some() {
+            return Ok(true);
+        }
+        // Unlike the veth these do not go with the namespace.
+        ports::remove(|port| Ok::<_, Failure>(port.owner == holder))?;
+        host.delete_link(&holder.ifb_name())?;
+        Ok(false)
+    })
 }
